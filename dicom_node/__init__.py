@@ -1,0 +1,1 @@
+"""The hospital's gateway: DICOM objects in, private inference, DICOM reports out."""
