@@ -62,7 +62,7 @@ class NodeError(Exception):
 
 
 class ConfigError(NodeError):
-    """The configuration can't be used; the message names the file, the line, the key and the allowed values."""
+    """The configuration can't be used; the message names the file, the line, the key, the allowed values."""
 
     code = "config"
 

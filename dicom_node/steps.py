@@ -1,8 +1,8 @@
 """What the queue's worker expects of the rooms on a study's way: the values that they exchange, as types.
 
-The worker (`dicom_node.worker`) knows intake, inference, report and delivery only through these protocols. A
-function that fails raises a subclass of `dicom_node.errors.NodeError`; its ``code`` and message are kept with the
-study, and its ``retryable`` decides between another attempt and a person.
+The worker (`dicom_node.worker`) knows intake, inference, report and delivery only through these protocols.
+A function that fails raises a subclass of `dicom_node.errors.NodeError`; its ``code`` and message are kept with
+the study, and its ``retryable`` decides between another attempt and a person.
 """
 
 import json
@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dicom_node.config import DestinationSettings, ReportSettings, SelectionSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +135,8 @@ class DeliveryResult:
 class Intake(Protocol):
     """`dicom_node.intake`: chooses the image and makes its pixels."""
 
-    def select_study(self, instances: Sequence[Path], rules: Any) -> Selection:
-        """Chooses one of a study's objects; `rules` is `config.SelectionSettings`."""
+    def select_study(self, instances: Sequence[Path], rules: SelectionSettings) -> Selection:
+        """Chooses one of a study's objects."""
         ...
 
     def pixels(self, path: Path, preprocessing: Mapping[str, Any]) -> NDArray[np.float32]:
@@ -169,18 +171,19 @@ class Reporter(Protocol):
     """`dicom_node.report`: makes the DICOM report."""
 
     def build_report(
-        self, image_path: Path, result: InferenceResult, model_card: Mapping[str, Any], settings: Any
+        self,
+        image_path: Path,
+        result: InferenceResult,
+        model_card: Mapping[str, Any],
+        settings: ReportSettings,
     ) -> bytes:
-        """A DICOM file (Part 10); the same arguments give the same SOP Instance UID.
-
-        `settings` is `config.ReportSettings`.
-        """
+        """A DICOM file (Part 10); the same arguments give the same SOP Instance UID."""
         ...
 
 
 class Sender(Protocol):
     """`dicom_node.deliver`: takes a report to a destination."""
 
-    def send(self, path: Path, destination: Any) -> DeliveryResult:
-        """Stores the file at `destination` (`config.DestinationSettings`); does not raise for the network."""
+    def send(self, path: Path, destination: DestinationSettings) -> DeliveryResult:
+        """Stores the file at `destination`; does not raise for the network."""
         ...
