@@ -1,8 +1,8 @@
 """What the queue's worker expects of the rooms on a study's way: the values that they exchange, as types.
 
 The worker (`dicom_node.worker`) knows intake, inference, report and delivery only through these protocols.
-A function that fails raises a subclass of `dicom_node.errors.NodeError`; its ``code`` and message are kept with
-the study, and its ``retryable`` decides between another attempt and a person.
+A function that fails raises a subclass of `dicom_node.errors.NodeError`; its ``code`` and message are kept
+with the study, and its ``retryable`` decides between another attempt and a person.
 """
 
 import json

@@ -8,13 +8,20 @@ from dicom_node.config import checks as c
 
 _DAY_S = 86_400
 
+_modality = c.text("a modality code such as 'DX'", r"[A-Z]{2,16}")
+_body_part = c.text("a body part such as 'CHEST'", r"[A-Z0-9 _]{1,16}")
+_scheme = c.text("a coding scheme designator of 1 to 16 characters", r"[A-Za-z0-9_.-]{1,16}")
+_code_value = c.text("a code of 1 to 64 characters without spaces", r"[!-~]{1,64}")
+_short_name = c.text("1 to 32 of a-z, 0-9, '-'", r"[a-z0-9-]{1,32}")
+_sr_class = c.choice("comprehensive-3d", "comprehensive", "enhanced", "basic-text")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NodeSettings:
     """``[node]``: the gateway as a whole."""
 
     spool: Annotated[Path, c.path()]
-    name: Annotated[str, c.text("1 to 32 of a-z, 0-9, '-'", r"[a-z0-9-]{1,32}")] = "gateway"
+    name: Annotated[str, _short_name] = "gateway"
     log_format: Annotated[str, c.choice("text", "json")] = "text"
     log_level: Annotated[str, c.choice("debug", "info", "warning", "error")] = "info"
     low_space_mb: Annotated[int, c.integer(0, 10_000_000)] = 1024
@@ -79,12 +86,8 @@ class QueueSettings:
 class SelectionSettings:
     """``[selection]``: which images the model may see."""
 
-    modalities: Annotated[
-        tuple[str, ...], c.array(c.text("a modality code such as 'DX'", r"[A-Z]{2,16}"), least=1)
-    ] = ("CR", "DX")
-    body_parts: Annotated[
-        tuple[str, ...], c.array(c.text("a body part such as 'CHEST'", r"[A-Z0-9 _]{1,16}"), least=1)
-    ] = ("CHEST", "THORAX")
+    modalities: Annotated[tuple[str, ...], c.array(_modality, least=1)] = ("CR", "DX")
+    body_parts: Annotated[tuple[str, ...], c.array(_body_part, least=1)] = ("CHEST", "THORAX")
     body_part_missing: Annotated[str, c.choice("accept", "hold", "skip")] = "hold"
     views: Annotated[tuple[str, ...], c.array(c.choice("PA", "AP", "LL", "RL"), least=1)] = ("PA", "AP")
     view_unknown: Annotated[str, c.choice("hold", "skip")] = "hold"
@@ -117,10 +120,8 @@ class CodeSettings:
     """``[[report.code]]``: a site's own code for one of the model's findings."""
 
     finding: Annotated[str, c.line_of_text(64)]
-    scheme: Annotated[
-        str, c.text("a coding scheme designator of 1 to 16 characters", r"[A-Za-z0-9_.-]{1,16}")
-    ]
-    value: Annotated[str, c.text("a code of 1 to 64 characters without spaces", r"[!-~]{1,64}")]
+    scheme: Annotated[str, _scheme]
+    value: Annotated[str, _code_value]
     meaning: Annotated[str, c.line_of_text(64)]
 
 
@@ -128,9 +129,7 @@ class CodeSettings:
 class ReportSettings:
     """``[report]``: what the Structured Report says about itself."""
 
-    sop_class: Annotated[str, c.choice("comprehensive-3d", "comprehensive", "enhanced", "basic-text")] = (
-        "comprehensive-3d"
-    )
+    sop_class: Annotated[str, _sr_class] = "comprehensive-3d"
     series_number: Annotated[int, c.integer(1, 2_147_483_647)] = 9001
     series_description: Annotated[str, c.line_of_text(64)] = "AI findings"
     manufacturer: Annotated[str, c.line_of_text(64)] = "blindread"
@@ -153,7 +152,7 @@ class ClientTlsSettings:
 class DestinationSettings:
     """``[[destination]]``: a PACS that gets the reports, by C-STORE."""
 
-    name: Annotated[str, c.text("1 to 32 of a-z, 0-9, '-'", r"[a-z0-9-]{1,32}")]
+    name: Annotated[str, _short_name]
     host: Annotated[str, c.host()]
     port: Annotated[int, c.integer(1, 65535)] = 104
     ae_title: Annotated[str, c.ae_title()]
