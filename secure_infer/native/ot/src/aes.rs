@@ -1,0 +1,170 @@
+//! AES-128 in wide batches: a PRG in counter mode and a hash for correlated OT.
+//!
+//! Reference: FIPS 197; C. Guo, J. Katz, X. Wang, Y. Yu, "Efficient and secure multiparty computation
+//! from fixed-key block ciphers" (eprint 2019/074), the construction TMMO; L. Roy, "SoftSpokenOT" (eprint
+//! 2022/192) (TCR hash for linear correlations).
+//!
+//! A block is a `u128` whose little-endian bytes are the cipher's bytes.
+//! - [`AesKey::counter`]: block c is AES(domain * 2^64 + c), the AES key is the secret seed.
+//! - [`AesKey::tmmo`]: H(x, i) = pi(pi(x) ^ i) ^ pi(x) with pi = AES under a *public* key. In the ideal
+//!   cipher model it is tweakable circular correlation robust; here it hashes w + x*Delta for all x of
+//!   F_16 under one tweak, with Delta of 128 bits of entropy. Two AES calls per hash.
+//!
+//! NOTE: the key of pi is public but fresh per connection and direction (it is a hash of the base-OT
+//! transcript), where the paper has one key for all: connections then use independent permutations and
+//! an attacker gains nothing from collecting hashes of many of them.
+
+use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::simd::Backend;
+
+/// Rounds of AES-128, so there are `ROUNDS + 1` round keys.
+pub(crate) const ROUNDS: usize = 10;
+
+/// An expanded AES-128 key. The first round key is the key itself.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub(crate) struct AesKey {
+    pub(crate) round_keys: [u128; ROUNDS + 1],
+}
+
+impl AesKey {
+    /// Expands `key`, without look-ups that depend on it.
+    pub(crate) fn new(key: u128) -> Self {
+        let mut round_keys = [0; ROUNDS + 1];
+        round_keys[0] = key;
+        let mut rcon = 1_u32;
+        for round in 1..=ROUNDS {
+            round_keys[round] = next_round_key(round_keys[round - 1], rcon);
+            rcon = (rcon << 1) ^ ((rcon >> 7) * 0x11b);
+        }
+        Self { round_keys }
+    }
+
+    /// Fills `out` with the stream of this key in `domain`, from block number `first` on.
+    pub(crate) fn counter(&self, backend: Backend, domain: u64, first: u64, out: &mut [u128]) {
+        backend.counter(self, domain, first, out);
+    }
+
+    /// Replaces block k by its hash under the tweak `domain * 2^64 + first + k`.
+    pub(crate) fn tmmo(&self, backend: Backend, domain: u64, first: u64, blocks: &mut [u128]) {
+        backend.tmmo(self, domain, first, blocks);
+    }
+
+    /// Bit x of `out[k]`: lowest bit of the hash of `blocks[k] ^ multiples[x]`, tweaks as in [`Self::tmmo`].
+    pub(crate) fn tmmo_bits_of_16(
+        &self,
+        backend: Backend,
+        domain: u64,
+        first: u64,
+        blocks: &[u128],
+        multiples: &[u128; 16],
+        out: &mut [u16],
+    ) {
+        debug_assert_eq!(blocks.len(), out.len());
+        backend.tmmo_bits_of_16(self, domain, first, blocks, multiples, out);
+    }
+
+    /// Encrypts a few blocks (set-up only).
+    pub(crate) fn encrypt(&self, blocks: &mut [u128]) {
+        portable_encrypt(&self.cipher(), blocks);
+    }
+
+    fn cipher(&self) -> aes::Aes128 {
+        aes::Aes128::new(&Array(self.round_keys[0].to_le_bytes()))
+    }
+}
+
+/// The key schedule of FIPS 197, section 5.2.
+fn next_round_key(previous: u128, rcon: u32) -> u128 {
+    let word = |k: u32| (previous >> (32 * k)) as u32;
+    let mut next = 0;
+    let mut carry = sub_word(word(3)).rotate_right(8) ^ rcon;
+    for k in 0..4 {
+        carry ^= word(k);
+        next |= u128::from(carry) << (32 * k);
+    }
+    next
+}
+
+/// The S-box on four bytes: one AES round without MixColumns on four equal columns (ShiftRows is idle).
+fn sub_word(word: u32) -> u32 {
+    let column = u128::from(word);
+    let mut block = Array((column | column << 32 | column << 64 | column << 96).to_le_bytes());
+    aes::hazmat::cipher_round(&mut block, &Array([0; 16]));
+    aes::hazmat::inv_mix_columns(&mut block);
+    u128::from_le_bytes(block.0) as u32
+}
+
+/// Blocks that the portable code hands to the crate `aes` at once.
+const PORTABLE_WIDTH: usize = 16;
+
+fn portable_encrypt(cipher: &aes::Aes128, blocks: &mut [u128]) {
+    let mut bytes = [Array([0; 16]); PORTABLE_WIDTH];
+    for chunk in blocks.chunks_mut(PORTABLE_WIDTH) {
+        for (to, from) in bytes.iter_mut().zip(chunk.iter()) {
+            to.0 = from.to_le_bytes();
+        }
+        cipher.encrypt_blocks(&mut bytes[..chunk.len()]);
+        for (to, from) in chunk.iter_mut().zip(&bytes) {
+            *to = u128::from_le_bytes(from.0);
+        }
+    }
+    for block in &mut bytes {
+        block.0.zeroize();
+    }
+}
+
+/// Portable twin of the counter kernels.
+pub(crate) fn portable_counter(key: &AesKey, domain: u64, first: u64, out: &mut [u128]) {
+    for (k, block) in out.iter_mut().enumerate() {
+        *block = tweak(domain, first, k);
+    }
+    portable_encrypt(&key.cipher(), out);
+}
+
+/// Portable twin of the hash kernels.
+pub(crate) fn portable_tmmo(key: &AesKey, domain: u64, first: u64, blocks: &mut [u128]) {
+    portable_tmmo_with(&key.cipher(), blocks, |k| tweak(domain, first, k));
+}
+
+/// Portable twin of the one-of-sixteen hash kernels.
+pub(crate) fn portable_tmmo_bits_of_16(
+    key: &AesKey,
+    domain: u64,
+    first: u64,
+    blocks: &[u128],
+    multiples: &[u128; 16],
+    out: &mut [u16],
+) {
+    let cipher = key.cipher();
+    let mut hashes = [0; 16];
+    for (k, (block, bits)) in blocks.iter().zip(out.iter_mut()).enumerate() {
+        for (hash, multiple) in hashes.iter_mut().zip(multiples) {
+            *hash = block ^ multiple;
+        }
+        portable_tmmo_with(&cipher, &mut hashes, |_| tweak(domain, first, k));
+        *bits = hashes.iter().enumerate().fold(0, |bits, (x, hash)| bits | (((*hash & 1) as u16) << x));
+    }
+    hashes.zeroize();
+}
+
+fn portable_tmmo_with(cipher: &aes::Aes128, blocks: &mut [u128], tweak: impl Fn(usize) -> u128) {
+    let mut inner = [0; PORTABLE_WIDTH];
+    for (chunk_index, chunk) in blocks.chunks_mut(PORTABLE_WIDTH).enumerate() {
+        portable_encrypt(cipher, chunk);
+        for (k, (once, block)) in inner.iter_mut().zip(chunk.iter_mut()).enumerate() {
+            *once = *block;
+            *block ^= tweak(chunk_index * PORTABLE_WIDTH + k);
+        }
+        portable_encrypt(cipher, chunk);
+        for (block, once) in chunk.iter_mut().zip(&inner) {
+            *block ^= once;
+        }
+    }
+    inner.zeroize();
+}
+
+fn tweak(domain: u64, first: u64, k: usize) -> u128 {
+    u128::from(domain) << 64 | u128::from(first.wrapping_add(k as u64))
+}

@@ -1,0 +1,174 @@
+//! SoftSpokenOT with trees of 16 leaves: set-up and what both parties share.
+//!
+//! Reference: L. Roy, "SoftSpokenOT: quieter OT extension from small-field silent VOLE in the Minicrypt
+//! model" (CRYPTO 2022, eprint 2022/192), figure 7 (small-field VOLE) with the repetition code of length
+//! 32, semi-honest.
+//!
+//! Function: receiver gets random u and v, sender with Delta in F_16^32 gets w = v + u*Delta, then both
+//! hash. Two kinds, with separate streams and tweaks on the same trees:
+//! - `random_ot`: u in F_2; pads Hash(w), Hash(w + Delta) against u, Hash(v);
+//! - `one_of_16`: u in F_16; pads Hash(w + x*Delta) for x in 0..16 against u, Hash(v).
+//!
+//! How: tree i gives leaf streams r_x, of bits or of elements of F_16. The receiver, who knows all, has
+//! u_i = sum r_x and v_i = sum x*r_x; the sender, who misses leaf Delta_i, has sum (Delta_i + x)*r_x =
+//! Delta_i*u_i + v_i. The receiver's corrections c_i = u_i + u_0 make u_0 the u of all trees. Sums over
+//! the bits of x are one butterfly (`planes`), the same one for both kinds.
+//!
+//! Requirements: both parties make the same calls in the same order.
+//! Error: none. Rounds: set-up one each way (8192 and 4128 bytes), then one message of the receiver per call.
+//! Bits: 31 per random OT and 124 per one-of-sixteen OT, in chunks of 256 OTs.
+//! Cost in AES blocks per OT (receiver, sender): random OT 4 + 2 and 3.75 + 4, one-of-sixteen OT 16 + 2
+//! and 15 + 32. Everything else (butterfly, transposition) is a few instructions per OT, and no
+//! 128-bit block leaves the cache.
+//! Security: semi-honest, computational (base OTs, AES as a PRF and as an ideal cipher in TMMO). The
+//! receiver's message is masked by leaf Delta_i of each tree but the first; the sender sends nothing.
+//!
+//! NOTE: the paper's consistency check against a malicious receiver is left out (semi-honest model).
+//! NOTE: trees 1 to 31 are corrected to tree 0, which is the systematic repetition code of the paper.
+
+use rand_core::CryptoRng;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::OtError;
+use crate::base::{self, BASE_OTS, BaseReceiver, POINT_LEN, REQUEST_LEN, Transcript};
+use crate::error::check_len;
+use crate::ggm::{self, DEPTH, LEAVES};
+
+mod expand;
+mod receiver;
+mod sender;
+
+pub use expand::{one_of_16_len, random_ot_len};
+pub use receiver::OtReceiver;
+pub use sender::OtSender;
+
+/// Trees: elements of F_16 in Delta.
+pub(crate) const TREES: usize = BASE_OTS / DEPTH;
+
+const ANSWER_LEN: usize = POINT_LEN + BASE_OTS * 2 * 16;
+const HASH_KEY: &[u8] = b"softspoken hash key";
+
+/// The OT sender between its request and the receiver's answer.
+#[derive(ZeroizeOnDrop)]
+pub struct SenderSetup {
+    delta: u128,
+    #[zeroize(skip)]
+    base: BaseReceiver,
+}
+
+impl SenderSetup {
+    /// Bytes of the answer that [`Self::finish`] accepts.
+    pub const ANSWER_LEN: usize = ANSWER_LEN;
+
+    /// Draws a fresh Delta. `session` names connection and direction; both parties must use the same.
+    ///
+    /// Returns the request for [`ReceiverSetup::respond`].
+    pub fn start(session: &[u8], rng: &mut impl CryptoRng) -> (Self, Vec<u8>) {
+        let mut bytes = [0; 16];
+        rng.fill_bytes(&mut bytes);
+        let delta = u128::from_le_bytes(bytes);
+        bytes.zeroize();
+        let (base, request) = BaseReceiver::new(base::session_id(session), base_choices(delta), rng);
+        (Self { delta, base }, request)
+    }
+
+    /// Reads the answer and reconstructs all leaves but those of Delta.
+    ///
+    /// # Errors
+    /// [`OtError::Length`] and [`OtError::InvalidPoint`] about the answer.
+    pub fn finish(self, answer: &[u8]) -> Result<OtSender, OtError> {
+        check_len("OT set-up answer", ANSWER_LEN, answer.len())?;
+        let delta = self.delta;
+        let (point, sums) = answer.split_at(POINT_LEN);
+        let choices = base_choices(delta);
+        let (mut keys, transcript) = self.base.finish(point)?;
+        for ((instance, key), pair) in keys.iter_mut().enumerate().zip(sums.chunks_exact(32)) {
+            let [left, right] = [0, 16].map(|at| block_at(pair, at));
+            let choose_right = (choices >> instance & 1).wrapping_neg();
+            *key ^= left ^ ((left ^ right) & choose_right);
+        }
+        let mut leaves = Vec::with_capacity(TREES * LEAVES);
+        for (tree, sums) in keys.as_chunks::<DEPTH>().0.iter().enumerate() {
+            let digit = digit(delta, tree);
+            let mut punctured = ggm::punctured_tree(digit, sums);
+            ggm::reindex(&mut punctured, digit);
+            leaves.extend_from_slice(&punctured);
+            punctured.zeroize();
+        }
+        keys.zeroize();
+        let sender = OtSender::new(delta, &leaves, hash_key(&transcript, answer));
+        leaves.zeroize();
+        Ok(sender)
+    }
+}
+
+/// The OT receiver before the sender's request.
+pub struct ReceiverSetup {
+    session: [u8; 32],
+}
+
+impl ReceiverSetup {
+    /// Bytes of the request that [`Self::respond`] accepts.
+    pub const REQUEST_LEN: usize = REQUEST_LEN;
+
+    /// `session` names connection and direction; both parties must use the same.
+    #[must_use]
+    pub fn new(session: &[u8]) -> Self {
+        Self { session: base::session_id(session) }
+    }
+
+    /// Grows the trees; returns the engine and the answer for [`SenderSetup::finish`].
+    ///
+    /// # Errors
+    /// [`OtError::Length`] and [`OtError::InvalidPoint`] about the request.
+    pub fn respond(self, request: &[u8], rng: &mut impl CryptoRng) -> Result<(OtReceiver, Vec<u8>), OtError> {
+        let (mut keys, point, transcript) = base::base_send(&self.session, request, rng)?;
+        let mut answer = Vec::with_capacity(ANSWER_LEN);
+        answer.extend_from_slice(&point);
+        let mut leaves = Vec::with_capacity(TREES * LEAVES);
+        for keys in keys.as_chunks::<DEPTH>().0 {
+            let mut root = [0; 16];
+            rng.fill_bytes(&mut root);
+            let (mut tree, mut sums) = ggm::full_tree(u128::from_le_bytes(root));
+            root.zeroize();
+            for (sum, key) in sums.as_flattened().iter().zip(keys.as_flattened()) {
+                answer.extend_from_slice(&(sum ^ key).to_le_bytes());
+            }
+            leaves.extend_from_slice(&tree);
+            tree.zeroize();
+            sums.as_flattened_mut().zeroize();
+        }
+        keys.as_flattened_mut().zeroize();
+        let receiver = OtReceiver::new(&leaves, hash_key(&transcript, &answer));
+        leaves.zeroize();
+        Ok((receiver, answer))
+    }
+}
+
+/// The side that Delta does not take, level by level: base OT 4 i + l is level l of tree i.
+fn base_choices(delta: u128) -> u128 {
+    let mut choices = 0;
+    for instance in 0..BASE_OTS {
+        let bit = instance / DEPTH * DEPTH + (DEPTH - 1 - instance % DEPTH);
+        choices |= (!delta >> bit & 1) << instance;
+    }
+    choices
+}
+
+fn digit(delta: u128, tree: usize) -> u8 {
+    (delta >> (DEPTH * tree)) as u8 & 15
+}
+
+fn block_at(bytes: &[u8], at: usize) -> u128 {
+    let mut block = [0; 16];
+    block.copy_from_slice(&bytes[at..at + 16]);
+    u128::from_le_bytes(block)
+}
+
+/// The public key of pi, bound to everything that both parties have sent.
+fn hash_key(transcript: &Transcript, answer: &[u8]) -> u128 {
+    transcript.derive(&[HASH_KEY, answer].concat())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! What both parties do with their leaves: streams, butterfly, transposition, a chunk at a time.
+
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::OtError;
+use crate::aes::AesKey;
+use crate::ggm::LEAVES;
+use crate::planes::{CHUNK, Chunk, Combine, ROW_LEN, Row, STREAM_BLOCKS, Streams};
+use crate::simd::Backend;
+use crate::softspoken::TREES;
+
+/// A kind of extension, by the number of bits of u.
+pub(super) trait Kind<const PLANES: usize> {
+    /// High half of the counters of this kind's leaf streams.
+    const STREAM: u64;
+    /// High half of its hash tweaks.
+    const TWEAK: u64;
+}
+
+/// u in F_2.
+pub(super) struct RandomOt;
+/// u in F_16.
+pub(super) struct OneOf16;
+
+impl Kind<1> for RandomOt {
+    const STREAM: u64 = u64::from_le_bytes(*b"sso1 prg");
+    const TWEAK: u64 = u64::from_le_bytes(*b"sso1 tcr");
+}
+
+impl Kind<4> for OneOf16 {
+    const STREAM: u64 = u64::from_le_bytes(*b"sso4 prg");
+    const TWEAK: u64 = u64::from_le_bytes(*b"sso4 tcr");
+}
+
+/// Bytes of corrections for one chunk.
+pub(super) const fn chunk_len(planes: usize) -> usize {
+    (TREES - 1) * planes * ROW_LEN
+}
+
+/// Chunks in one batch.
+pub(super) const fn batch_chunks(planes: usize) -> usize {
+    STREAM_BLOCKS * 128 / CHUNK / planes
+}
+
+const MAX_CHUNKS: usize = batch_chunks(1);
+
+/// Bytes of corrections for `n` one-of-sixteen OTs.
+#[must_use]
+pub const fn one_of_16_len(n: usize) -> usize {
+    n.div_ceil(CHUNK).saturating_mul(chunk_len(4))
+}
+
+/// Bytes of corrections for `n` random OTs.
+#[must_use]
+pub const fn random_ot_len(n: usize) -> usize {
+    n.div_ceil(CHUNK).saturating_mul(chunk_len(1))
+}
+
+/// Leaf keys, hash and work space of one party.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub(super) struct Expander {
+    #[zeroize(skip)]
+    pub(super) backend: Backend,
+    /// Key 16 i + x is leaf x of tree i.
+    keys: Vec<AesKey>,
+    pub(super) hash: AesKey,
+    /// The first leaf that is known: 1 for the OT sender (leaves reindexed by Delta).
+    first_leaf: usize,
+    streams: Box<Streams>,
+    chunks: Vec<Chunk>,
+    pub(super) blocks: Box<[u128; CHUNK]>,
+}
+
+impl Expander {
+    pub(super) fn new(leaves: &[u128], first_leaf: usize, hash_key: u128) -> Self {
+        Self {
+            backend: Backend::detect(),
+            keys: leaves.iter().map(|leaf| AesKey::new(*leaf)).collect(),
+            hash: AesKey::new(hash_key),
+            first_leaf,
+            streams: Box::new([[0; STREAM_BLOCKS]; LEAVES]),
+            chunks: vec![Chunk::ZERO; MAX_CHUNKS],
+            blocks: Box::new([0; CHUNK]),
+        }
+    }
+
+    /// Streams and rows of one tree for `rows.len()` chunks from chunk `first` of the connection on.
+    ///
+    /// `rows` holds the corrections on entry (times `delta`, 0 for the receiver) and u on exit.
+    pub(super) fn tree<const PLANES: usize, K: Kind<PLANES>>(
+        &mut self,
+        tree: usize,
+        first: u64,
+        delta: [u128; 4],
+        rows: &mut [[Row; PLANES]],
+    ) {
+        let blocks = 2 * PLANES * rows.len();
+        let first_block = first * (2 * PLANES) as u64;
+        for leaf in self.first_leaf..LEAVES {
+            let stream = &mut self.streams[leaf][..blocks];
+            self.keys[LEAVES * tree + leaf].counter(self.backend, K::STREAM, first_block, stream);
+        }
+        let combine = Combine { streams: &self.streams, delta };
+        self.backend.combine(&combine, tree, rows, &mut self.chunks[..rows.len()]);
+    }
+
+    /// Transposes chunk `index` of the batch into `blocks`.
+    pub(super) fn transpose(&mut self, index: usize) -> &mut [u128; CHUNK] {
+        self.backend.transpose(&self.chunks[index], &mut self.blocks);
+        &mut self.blocks
+    }
+}
+
+/// Ones at the lowest `bits` bits.
+pub(super) fn pad_mask(bits: u32) -> Result<u32, OtError> {
+    if (1..=32).contains(&bits) { Ok(u32::MAX >> (32 - bits)) } else { Err(OtError::Bits { got: bits }) }
+}
