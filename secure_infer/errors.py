@@ -14,6 +14,11 @@
     |   +-- BundleMismatch      bundle.mismatch
     +-- ProgramError            program
     +-- CompileError            compile
+    |   +-- ModelUnreadable     compile.model
+    |   +-- UnsupportedLayer    compile.layer
+    |   +-- CalibrationError    compile.calibration
+    |   +-- RangeError          compile.range
+    |   +-- OptionError         compile.option
     +-- RuntimeFailure          runtime
         +-- PeerUnreachable     peer.unreachable
         +-- PeerRejected        peer.rejected
@@ -115,6 +120,52 @@ class CompileError(SecureInferError):
     """A model can't be compiled; the message names the layer, the reason and what would help."""
 
     code = "compile"
+
+
+class ModelUnreadable(CompileError):
+    """The source isn't a model that one of the front ends can read."""
+
+    code = "compile.model"
+
+
+class UnsupportedLayer(CompileError):
+    """A layer of the model has no counterpart in the protocol.
+
+    Parameters
+    ----------
+    layer : str
+        Name of the layer, led by the names of the models it is nested in.
+    reason : str
+        Why it can't be compiled.
+    helps : str
+        What the owner of the model can do about it.
+    """
+
+    code = "compile.layer"
+
+    def __init__(self, layer: str, reason: str, helps: str) -> None:
+        super().__init__(f"layer {layer!r} can't be compiled: {reason}; what would help: {helps}")
+        self.layer = layer
+        self.reason = reason
+        self.helps = helps
+
+
+class CalibrationError(CompileError):
+    """The calibration images don't fit the model, or say nothing about its values."""
+
+    code = "compile.calibration"
+
+
+class RangeError(CompileError):
+    """A value of the network can't be given a scale, a window or a ring."""
+
+    code = "compile.range"
+
+
+class OptionError(CompileError):
+    """A compiler option lies outside its range."""
+
+    code = "compile.option"
 
 
 class RuntimeFailure(SecureInferError):
