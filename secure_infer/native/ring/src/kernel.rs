@@ -1,0 +1,387 @@
+//! Convolution of ring words with private weights, as a matrix product over shifted views of the raster.
+//!
+//! No im2col: a *slab* holds a tile of pixels (and what the taps reach beyond it) of some channels, and every
+//! (channel, tap) is one row of the product's right side, namely the slab from some offset on. Strides are taken
+//! out first by splitting the raster in phases. Outputs are computed in blocks of up to six channels, so that
+//! the accumulators of a block stay in registers.
+
+use crate::shape::{ConvShape, Phases};
+use crate::simd;
+
+/// Weights whose number does not fit the shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("weights: expected {expected} values, got {got}")]
+pub struct WeightsError {
+    /// Values that the shape needs.
+    pub expected: usize,
+    /// Values that were there.
+    pub got: usize,
+}
+
+/// The instruction set a kernel runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Instructions {
+    /// Plain Rust.
+    Portable,
+    /// 32-bit products in 256-bit vectors.
+    Avx2,
+    /// 32-bit products in 512-bit vectors.
+    Avx512,
+    /// Dot products of 16-bit digits in 512-bit vectors.
+    Avx512Vnni,
+}
+
+impl Instructions {
+    /// The fastest set for convolutions that this processor has and whose kernel agrees with the portable one.
+    pub fn detect() -> Self {
+        simd::detect()
+    }
+}
+
+/// Output channels whose accumulators are in registers together.
+pub(crate) const BLOCK: usize = 6;
+/// Rows of the matrix product handled before the accumulators are put back: a panel of weights stays in L1.
+const MAX_ROWS: usize = 1024;
+/// Words of a slab: it stays in L2.
+const MAX_SLAB: usize = 48 << 10;
+
+/// A convolution with its weights in the order in which the inner loop reads them.
+///
+/// Weights are the developer's secret: no `Debug`, no `Clone`, zeroed on drop.
+pub struct ConvKernel {
+    shape: ConvShape,
+    phases: Phases,
+    plan: Plan,
+    panels: Vec<u32>,
+}
+
+/// How the work is cut up.
+struct Plan {
+    instructions: Instructions,
+    /// Whether slab and panels hold pairs of channels as 16-bit digits.
+    digits: bool,
+    /// Output positions of a tile, a multiple of the vector block.
+    tile: usize,
+    /// Words of a slab row: the tile and the reach of the taps.
+    row: usize,
+    /// Input channels of a slab.
+    channels: usize,
+    /// Where each row of the product starts in the slab.
+    offsets: Vec<u32>,
+}
+
+/// The operands of one block of outputs: `acc[o][x] (+)= sum_k panel[k][o] * slab[offsets[k] + x]`.
+pub(crate) struct Block<'a> {
+    pub slab: &'a [u32],
+    /// Distance from a low-digit row to its high-digit row (digits only).
+    pub row: usize,
+    pub offsets: &'a [u32],
+    pub panel: &'a [u32],
+    pub tile: usize,
+    /// Whether `acc` starts at zero instead of at what it holds.
+    pub first: bool,
+}
+
+impl ConvKernel {
+    /// Takes weights `[out, in/groups, kernel rows, kernel columns]`.
+    ///
+    /// # Errors
+    /// [`WeightsError`] when their number does not fit the shape.
+    pub fn new(shape: &ConvShape, weights: &[i16]) -> Result<Self, WeightsError> {
+        Self::with_instructions(shape, weights, Instructions::detect())
+    }
+
+    /// As [`Self::new`] on a given instruction set; falls back to plain Rust when the processor lacks it.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_instructions(
+        shape: &ConvShape,
+        weights: &[i16],
+        instructions: Instructions,
+    ) -> Result<Self, WeightsError> {
+        let expected = shape.weights_len();
+        if weights.len() != expected {
+            return Err(WeightsError {
+                expected,
+                got: weights.len(),
+            });
+        }
+        let phases = shape.phases();
+        let plan = Plan::new(shape, &phases, simd::available(instructions));
+        let panels = plan.panels(shape, phases.taps.len(), weights);
+        Ok(Self {
+            shape: *shape,
+            phases,
+            plan,
+            panels,
+        })
+    }
+
+    /// The geometry.
+    pub fn shape(&self) -> &ConvShape {
+        &self.shape
+    }
+
+    /// `out[O, Ho, Wo] = sum of weights times padded[C, Hp, Wp]`, modulo 2^32; what stands at padded positions counts.
+    ///
+    /// Does nothing but fill `out` with zeros when a length does not fit the shape (`padded_len`, `out_len`);
+    /// callers own these buffers.
+    pub fn apply(&self, padded: &[u32], out: &mut [u32]) {
+        debug_assert_eq!(
+            (padded.len(), out.len()),
+            (self.shape.padded_len(), self.shape.out_len())
+        );
+        if padded.len() != self.shape.padded_len() || out.len() != self.shape.out_len() {
+            out.fill(0);
+            return;
+        }
+        if self.phases.is_identity() {
+            self.apply_planes(padded, out);
+            return;
+        }
+        let raster = self.shape.padded_height() * self.shape.padded_width();
+        let mut planes =
+            vec![
+                0;
+                self.shape.spec().in_channels * self.phases.origins.len() * self.phases.pixels()
+            ];
+        let mut plane = planes.chunks_exact_mut(self.phases.pixels());
+        for channel in padded.chunks_exact(raster) {
+            for (phase, out) in (0..self.phases.origins.len()).zip(&mut plane) {
+                self.phases.gather(channel, phase, out);
+            }
+        }
+        self.apply_planes(&planes, out);
+    }
+
+    /// The convolution of phases: `planes[C * phases, height, width]`.
+    fn apply_planes(&self, planes: &[u32], out: &mut [u32]) {
+        let (plan, inputs, outputs) = (
+            &self.plan,
+            self.shape.group_inputs(),
+            self.shape.group_outputs(),
+        );
+        let planes_per_channel = self.phases.origins.len();
+        let positions = (self.shape.out_height() - 1) * self.phases.width + self.shape.out_width();
+        let mut slab = vec![0; plan.slab_len(planes_per_channel)];
+        let mut acc = vec![0; outputs * plan.tile];
+        for start in (0..positions).step_by(plan.tile) {
+            let mut panels = &self.panels[..];
+            for group in 0..self.shape.spec().groups {
+                for from in (0..inputs).step_by(plan.channels) {
+                    let count = plan.channels.min(inputs - from);
+                    let plane = (group * inputs + from) * planes_per_channel;
+                    plan.fill_slab(
+                        &planes[plane * self.phases.pixels()..],
+                        &self.phases,
+                        start,
+                        count,
+                        &mut slab,
+                    );
+                    let rows = plan.rows(count, self.phases.taps.len());
+                    for (at, block) in blocks(outputs) {
+                        let (panel, rest) = panels.split_at(rows * block);
+                        panels = rest;
+                        let operands = Block {
+                            slab: &slab,
+                            row: plan.row,
+                            offsets: &plan.offsets[..rows],
+                            panel,
+                            tile: plan.tile,
+                            first: from == 0,
+                        };
+                        let acc = &mut acc[at * plan.tile..(at + block) * plan.tile];
+                        simd::multiply(plan.instructions, block, &operands, acc);
+                    }
+                }
+                self.crop(&acc, start, group * outputs, out);
+            }
+        }
+    }
+
+    /// Copies the tile of output positions from `start` on that are output pixels.
+    fn crop(&self, acc: &[u32], start: usize, first_output: usize, out: &mut [u32]) {
+        let (height, width, raster) = (
+            self.shape.out_height(),
+            self.shape.out_width(),
+            self.phases.width,
+        );
+        let outs = out[first_output * height * width..].chunks_exact_mut(height * width);
+        for (tile, out) in acc.chunks_exact(self.plan.tile).zip(outs) {
+            let end = start + self.plan.tile;
+            for y in start / raster..height.min(end.div_ceil(raster)) {
+                let (from, to) = ((y * raster).max(start), (y * raster + width).min(end));
+                if from < to {
+                    let x = from - y * raster;
+                    out[y * width + x..][..to - from]
+                        .copy_from_slice(&tile[from - start..to - start]);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for ConvKernel {
+    fn drop(&mut self) {
+        self.panels.fill(0);
+        std::hint::black_box(&self.panels);
+    }
+}
+
+/// Cuts `outputs` channels in blocks of nearly equal size of at most [`BLOCK`]: (first channel, size).
+fn blocks(outputs: usize) -> impl Iterator<Item = (usize, usize)> {
+    let count = outputs.div_ceil(BLOCK);
+    (0..count).map(move |i| {
+        let (from, to) = (i * outputs / count, (i + 1) * outputs / count);
+        (from, to - from)
+    })
+}
+
+impl Plan {
+    fn new(shape: &ConvShape, phases: &Phases, mut instructions: Instructions) -> Self {
+        if instructions == Instructions::Avx512Vnni && shape.group_inputs() == 1 {
+            instructions = simd::available(Instructions::Avx512); // digits come in pairs of channels
+        }
+        let digits = instructions == Instructions::Avx512Vnni;
+        let reach = phases.taps.iter().map(|tap| tap.offset).max().unwrap_or(0);
+        let positions = (shape.out_height() - 1) * phases.width + shape.out_width();
+        let unit = simd::pixels(instructions);
+        let tile = positions.min(reach.clamp(256, 1024)).next_multiple_of(unit);
+        let row = (tile + reach).next_multiple_of(16);
+        let by_rows = (MAX_ROWS / phases.taps.len()).max(1);
+        let by_words = (MAX_SLAB / (row * phases.origins.len())).max(1);
+        let channels = by_rows.min(by_words).min(shape.group_inputs());
+        let channels = if digits {
+            channels.next_multiple_of(2)
+        } else {
+            channels
+        };
+        let mut plan = Self {
+            instructions,
+            digits,
+            tile,
+            row,
+            channels,
+            offsets: Vec::new(),
+        };
+        let units = if digits { channels / 2 } else { channels };
+        let rows_per_phase = if digits { 2 } else { 1 };
+        for unit in 0..units {
+            for tap in &phases.taps {
+                let at =
+                    (unit * phases.origins.len() + tap.phase) * rows_per_phase * row + tap.offset;
+                plan.offsets.push(at as u32);
+            }
+        }
+        plan
+    }
+
+    /// Rows of the product for `channels` input channels.
+    fn rows(&self, channels: usize, taps: usize) -> usize {
+        if self.digits {
+            channels.div_ceil(2) * taps
+        } else {
+            channels * taps
+        }
+    }
+
+    fn slab_len(&self, planes_per_channel: usize) -> usize {
+        self.channels * planes_per_channel * self.row
+    }
+
+    /// The weights in the order of `apply_planes`, sign-extended, or as pairs of 16 bits for digits.
+    fn panels(&self, shape: &ConvShape, taps: usize, weights: &[i16]) -> Vec<u32> {
+        let (inputs, outputs) = (shape.group_inputs(), shape.group_outputs());
+        let mut panels = Vec::with_capacity(weights.len() + weights.len() / 8);
+        for group in 0..shape.spec().groups {
+            for from in (0..inputs).step_by(self.channels) {
+                let to = inputs.min(from + self.channels);
+                for (at, block) in blocks(outputs) {
+                    for input in (from..to).step_by(if self.digits { 2 } else { 1 }) {
+                        for tap in 0..taps {
+                            for output in at..at + block {
+                                let index =
+                                    ((group * outputs + output) * inputs + input) * taps + tap;
+                                let word = if !self.digits {
+                                    i32::from(weights[index]) as u32
+                                } else {
+                                    let second = if input + 1 < to {
+                                        weights[index + taps]
+                                    } else {
+                                        0
+                                    };
+                                    u32::from(weights[index] as u16)
+                                        | u32::from(second as u16) << 16
+                                };
+                                panels.push(word);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        panels
+    }
+
+    /// Copies positions `start..` of the first `count` channels' planes into the slab; beyond a plane is 0.
+    fn fill_slab(
+        &self,
+        planes: &[u32],
+        phases: &Phases,
+        start: usize,
+        count: usize,
+        slab: &mut [u32],
+    ) {
+        let per_channel = phases.origins.len();
+        let view = |channel: usize, phase: usize| {
+            let plane =
+                &planes[(channel * per_channel + phase) * phases.pixels()..][..phases.pixels()];
+            let from = start.min(plane.len());
+            &plane[from..plane.len().min(start + self.row)]
+        };
+        if !self.digits {
+            for (index, row) in slab
+                .chunks_exact_mut(self.row)
+                .take(count * per_channel)
+                .enumerate()
+            {
+                let pixels = view(index / per_channel, index % per_channel);
+                row[..pixels.len()].copy_from_slice(pixels);
+                row[pixels.len()..].fill(0);
+            }
+            return;
+        }
+        for (index, rows) in slab
+            .chunks_exact_mut(2 * self.row)
+            .take(count.div_ceil(2) * per_channel)
+            .enumerate()
+        {
+            let (channel, phase) = (index / per_channel * 2, index % per_channel);
+            let first = view(channel, phase);
+            let second = if channel + 1 < count {
+                view(channel + 1, phase)
+            } else {
+                &[]
+            };
+            split_digits(first, second, rows, self.row);
+        }
+    }
+}
+
+/// Splits two rows in signed 16-bit digits: `x = low + 2^16 high` modulo 2^32, the pair side by side in one word.
+fn split_digits(first: &[u32], second: &[u32], rows: &mut [u32], row: usize) {
+    let (low, high) = rows.split_at_mut(row);
+    low[first.len()..].fill(0);
+    high[first.len()..].fill(0);
+    if second.is_empty() {
+        for ((low, high), &a) in low.iter_mut().zip(high).zip(first) {
+            (*low, *high) = (a & 0xffff, a.wrapping_add(0x8000) >> 16);
+        }
+        return;
+    }
+    for (((low, high), &a), &b) in low.iter_mut().zip(high).zip(first).zip(second) {
+        *low = a & 0xffff | b << 16;
+        *high = a.wrapping_add(0x8000) >> 16 | b.wrapping_add(0x8000) & 0xffff_0000;
+    }
+}

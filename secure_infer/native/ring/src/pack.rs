@@ -1,0 +1,254 @@
+//! Bit packing: `count` words of `bits` bits each, little-endian bit order, unused high bits of the last byte zero.
+
+/// A packed buffer or a width that does not fit what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("packed words: expected {expected} bytes, got {got}")]
+pub struct LengthError {
+    /// Bytes that the words need.
+    pub expected: usize,
+    /// Bytes that were there.
+    pub got: usize,
+}
+
+/// Bytes that `count` words of `bits` bits take. Saturates instead of overflowing.
+pub fn packed_len(count: usize, bits: u32) -> usize {
+    let bits = bits as usize;
+    // count * bits / 8 without the overflow of count * bits
+    (count / 8)
+        .saturating_mul(bits)
+        .saturating_add(((count % 8) * bits).div_ceil(8))
+}
+
+macro_rules! for_width {
+    ($bits:expr, $call:ident$args:tt, [$($width:literal)*]) => {
+        match $bits {
+            $($width => $call::<$width>$args,)*
+            _ => 0,
+        }
+    };
+}
+
+/// Appends the low `bits` (1 to 32) bits of every word to `out`.
+pub fn pack(words: &[u32], bits: u32, out: &mut Vec<u8>) {
+    debug_assert!((1..=32).contains(&bits), "width {bits}");
+    let start = out.len();
+    out.resize(start + packed_len(words.len(), bits), 0);
+    let dst = &mut out[start..];
+    let done = for_width!(bits, pack_blocks(words, dst),
+        [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32]);
+    let rest = words[done..].iter().map(|&word| u64::from(word));
+    pack_tail(rest, bits, &mut dst[done / 8 * bits as usize..]);
+}
+
+/// Reads `out.len()` words of `bits` (1 to 32) bits.
+///
+/// # Errors
+/// [`LengthError`] when `bytes` has not exactly the length [`packed_len`] says.
+pub fn unpack(bytes: &[u8], bits: u32, out: &mut [u32]) -> Result<(), LengthError> {
+    debug_assert!((1..=32).contains(&bits), "width {bits}");
+    check_len(bytes, out.len(), bits)?;
+    let done = for_width!(bits, unpack_blocks(bytes, out),
+        [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32]);
+    let mut words = TailReader::new(&bytes[done / 8 * bits as usize..], bits);
+    for word in &mut out[done..] {
+        *word = words.next_word() as u32;
+    }
+    Ok(())
+}
+
+/// As [`pack`], for words of 1 to 57 bits.
+pub fn pack_u64(words: &[u64], bits: u32, out: &mut Vec<u8>) {
+    debug_assert!((1..=57).contains(&bits), "width {bits}");
+    let start = out.len();
+    out.resize(start + packed_len(words.len(), bits), 0);
+    pack_tail(words.iter().copied(), bits, &mut out[start..]);
+}
+
+/// As [`unpack`], for words of 1 to 57 bits.
+///
+/// # Errors
+/// [`LengthError`] when `bytes` has not exactly the length [`packed_len`] says.
+pub fn unpack_u64(bytes: &[u8], bits: u32, out: &mut [u64]) -> Result<(), LengthError> {
+    debug_assert!((1..=57).contains(&bits), "width {bits}");
+    check_len(bytes, out.len(), bits)?;
+    let (width, mask) = (bits as usize, (1u64 << bits) - 1);
+    // a word starts at most 7 bits into its byte, so that 8 bytes always hold all of it
+    let whole = if bytes.len() < 8 {
+        0
+    } else {
+        ((bytes.len() - 8) * 8 / width + 1).min(out.len())
+    };
+    for (i, word) in out[..whole].iter_mut().enumerate() {
+        let at = i * width;
+        let mut eight = [0u8; 8];
+        eight.copy_from_slice(&bytes[at / 8..at / 8 + 8]);
+        *word = (u64::from_le_bytes(eight) >> (at % 8)) & mask;
+    }
+    for (i, word) in out.iter_mut().enumerate().skip(whole) {
+        let at = i * width;
+        let mut eight = [0u8; 8];
+        let rest = &bytes[at / 8..];
+        let count = rest.len().min(8);
+        eight[..count].copy_from_slice(&rest[..count]);
+        *word = (u64::from_le_bytes(eight) >> (at % 8)) & mask;
+    }
+    Ok(())
+}
+
+fn check_len(bytes: &[u8], count: usize, bits: u32) -> Result<(), LengthError> {
+    let expected = packed_len(count, bits);
+    if bytes.len() == expected {
+        Ok(())
+    } else {
+        Err(LengthError {
+            expected,
+            got: bytes.len(),
+        })
+    }
+}
+
+/// Packs groups of 32 words, which take exactly `BITS` words of 32 bits; returns how many words it took.
+fn pack_blocks<const BITS: usize>(words: &[u32], dst: &mut [u8]) -> usize {
+    let mask = (u64::MAX >> (64 - BITS)) as u32;
+    for (block, bytes) in words.chunks_exact(32).zip(dst.chunks_exact_mut(4 * BITS)) {
+        let mut packed = bytes.chunks_exact_mut(4);
+        let (mut held, mut filled) = (0u64, 0);
+        for &word in block {
+            held |= u64::from(word & mask) << filled;
+            filled += BITS;
+            if filled >= 32 {
+                if let Some(four) = packed.next() {
+                    four.copy_from_slice(&(held as u32).to_le_bytes());
+                }
+                held >>= 32;
+                filled -= 32;
+            }
+        }
+    }
+    words.len() / 32 * 32
+}
+
+/// The inverse of [`pack_blocks`].
+fn unpack_blocks<const BITS: usize>(bytes: &[u8], out: &mut [u32]) -> usize {
+    let mask = (u64::MAX >> (64 - BITS)) as u32;
+    for (block, bytes) in out.chunks_exact_mut(32).zip(bytes.chunks_exact(4 * BITS)) {
+        let mut packed = bytes.chunks_exact(4);
+        let (mut held, mut filled) = (0u64, 0);
+        for word in block {
+            if filled < BITS {
+                let mut four = [0u8; 4];
+                if let Some(next) = packed.next() {
+                    four.copy_from_slice(next);
+                }
+                held |= u64::from(u32::from_le_bytes(four)) << filled;
+                filled += 32;
+            }
+            *word = held as u32 & mask;
+            held >>= BITS;
+            filled -= BITS;
+        }
+    }
+    out.len() / 32 * 32
+}
+
+fn pack_tail(words: impl Iterator<Item = u64>, bits: u32, dst: &mut [u8]) {
+    let mask = (1u64 << bits) - 1;
+    let mut bytes = dst.iter_mut();
+    let (mut held, mut filled) = (0u64, 0);
+    for word in words {
+        held |= (word & mask) << filled;
+        filled += bits;
+        while filled >= 8 {
+            if let Some(byte) = bytes.next() {
+                *byte = held as u8;
+            }
+            held >>= 8;
+            filled -= 8;
+        }
+    }
+    if let Some(byte) = bytes.next() {
+        *byte = held as u8;
+    }
+}
+
+struct TailReader<'a> {
+    bytes: std::slice::Iter<'a, u8>,
+    held: u64,
+    filled: u32,
+    bits: u32,
+}
+
+impl<'a> TailReader<'a> {
+    fn new(bytes: &'a [u8], bits: u32) -> Self {
+        Self {
+            bytes: bytes.iter(),
+            held: 0,
+            filled: 0,
+            bits,
+        }
+    }
+
+    fn next_word(&mut self) -> u64 {
+        while self.filled < self.bits {
+            self.held |= u64::from(self.bytes.next().copied().unwrap_or(0)) << self.filled;
+            self.filled += 8;
+        }
+        let word = self.held & ((1u64 << self.bits) - 1);
+        self.held >>= self.bits;
+        self.filled -= self.bits;
+        word
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// One bit after the other, the definition.
+    fn pack_by_bits(words: &[u64], bits: u32) -> Vec<u8> {
+        let mut out = vec![0u8; (words.len() * bits as usize).div_ceil(8)];
+        for (i, word) in words.iter().enumerate() {
+            for j in 0..bits as usize {
+                let at = i * bits as usize + j;
+                out[at / 8] |= ((word >> j & 1) as u8) << (at % 8);
+            }
+        }
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn words_of_every_width_packed_equal_the_definition_and_come_back(
+            words in prop::collection::vec(any::<u32>(), 0..200), bits in 1u32..=32
+        ) {
+            let mut packed = vec![7u8];
+            pack(&words, bits, &mut packed);
+            let wide: Vec<u64> = words.iter().map(|&w| u64::from(w)).collect();
+            prop_assert_eq!(&packed[1..], &pack_by_bits(&wide, bits)[..]);
+            let mut back = vec![0; words.len()];
+            unpack(&packed[1..], bits, &mut back).unwrap();
+            let mask = (u64::MAX >> (64 - bits)) as u32;
+            prop_assert_eq!(back, words.iter().map(|w| w & mask).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn wide_words_packed_equal_the_definition_and_come_back(
+            words in prop::collection::vec(any::<u64>(), 0..100), bits in 1u32..=57
+        ) {
+            let mut packed = Vec::new();
+            pack_u64(&words, bits, &mut packed);
+            prop_assert_eq!(&packed, &pack_by_bits(&words, bits));
+            let mut back = vec![0; words.len()];
+            unpack_u64(&packed, bits, &mut back).unwrap();
+            prop_assert_eq!(back, words.iter().map(|w| w & ((1 << bits) - 1)).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn bytes_of_another_length_are_refused(count in 0usize..70, bits in 1u32..=32, off in 1usize..5) {
+            let expected = packed_len(count, bits);
+            let error = LengthError { expected, got: expected + off };
+            prop_assert_eq!(unpack(&vec![0; expected + off], bits, &mut vec![0; count]), Err(error));
+        }
+    }
+}

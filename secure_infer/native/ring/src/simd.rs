@@ -1,0 +1,311 @@
+//! The inner loops of the convolution, for each instruction set, and the choice between them.
+
+use std::sync::OnceLock;
+
+use crate::kernel::{Block, Instructions};
+
+/// Pixels that one pass of the inner loop computes.
+pub(crate) fn pixels(instructions: Instructions) -> usize {
+    match instructions {
+        Instructions::Portable | Instructions::Avx2 => 16,
+        Instructions::Avx512 | Instructions::Avx512Vnni => 32,
+    }
+}
+
+/// The set itself where the processor has it, otherwise plain Rust.
+pub(crate) fn available(wanted: Instructions) -> Instructions {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let avx512 = || is_x86_feature_detected!("avx512f");
+        let there = match wanted {
+            Instructions::Portable => true,
+            Instructions::Avx2 => is_x86_feature_detected!("avx2"),
+            Instructions::Avx512 => avx512(),
+            Instructions::Avx512Vnni => avx512() && is_x86_feature_detected!("avx512vnni"),
+        };
+        if there {
+            return wanted;
+        }
+    }
+    Instructions::Portable
+}
+
+/// The fastest set there; the 512-bit kernels must first agree with the portable one.
+pub(crate) fn detect() -> Instructions {
+    static CHOICE: OnceLock<Instructions> = OnceLock::new();
+    *CHOICE.get_or_init(|| {
+        let order = [
+            Instructions::Avx512Vnni,
+            Instructions::Avx512,
+            Instructions::Avx2,
+        ];
+        order
+            .into_iter()
+            .find(|&set| available(set) == set && agrees(set))
+            .unwrap_or(Instructions::Portable)
+    })
+}
+
+/// Compares a kernel with the portable one on a fixed pseudo-random input, for every block size.
+fn agrees(set: Instructions) -> bool {
+    const ROWS: usize = 37;
+    let (tile, row) = (64, 80);
+    let mut state = 0x9e37_79b9_u32;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state
+    };
+    let slab: Vec<u32> = (0..ROWS * 2 * row).map(|_| next()).collect();
+    let offsets: Vec<u32> = (0..ROWS as u32)
+        .map(|k| k * 2 * row as u32 + k % 7)
+        .collect();
+    (1..=crate::kernel::BLOCK).all(|block| {
+        let panel: Vec<u32> = (0..ROWS * block).map(|_| next()).collect();
+        let mut acc: Vec<u32> = (0..block * tile).map(|_| next()).collect();
+        let mut expected = acc.clone();
+        [true, false].into_iter().all(|first| {
+            let operands = Block {
+                slab: &slab,
+                row,
+                offsets: &offsets,
+                panel: &panel,
+                tile,
+                first,
+            };
+            multiply(set, block, &operands, &mut acc);
+            if set == Instructions::Avx512Vnni {
+                digits_portable(block, &operands, &mut expected);
+            } else {
+                multiply(Instructions::Portable, block, &operands, &mut expected);
+            }
+            acc == expected
+        })
+    })
+}
+
+/// Adds (or sets) the products of one block of `outputs` (1 to 6) channels; see [`Block`].
+pub(crate) fn multiply(set: Instructions, outputs: usize, block: &Block<'_>, acc: &mut [u32]) {
+    let reach = block
+        .offsets
+        .iter()
+        .max()
+        .map_or(0, |&offset| offset as usize);
+    let reach = reach
+        + if set == Instructions::Avx512Vnni {
+            block.row
+        } else {
+            0
+        };
+    assert!(block.tile.is_multiple_of(pixels(set)) && reach + block.tile <= block.slab.len());
+    assert!(
+        block.panel.len() >= block.offsets.len() * outputs && acc.len() >= outputs * block.tile
+    );
+    macro_rules! with_outputs {
+        ($call:ident) => {
+            match outputs {
+                1 => $call::<1>(block, acc),
+                2 => $call::<2>(block, acc),
+                3 => $call::<3>(block, acc),
+                4 => $call::<4>(block, acc),
+                5 => $call::<5>(block, acc),
+                6 => $call::<6>(block, acc),
+                _ => {}
+            }
+        };
+    }
+    #[cfg(target_arch = "x86_64")]
+    if set == available(set) {
+        match set {
+            Instructions::Portable => with_outputs!(words_portable),
+            // SAFETY: `available` has found the instructions; the two asserts above say that all of
+            // slab[offset..][..tile] (and the high-digit row behind it), panel[..rows * outputs] and
+            // acc[..outputs * tile] exist and that the tile is a whole number of vector blocks.
+            Instructions::Avx2 => unsafe { with_outputs!(words_avx2) },
+            // SAFETY: as above.
+            Instructions::Avx512 => unsafe { with_outputs!(words_avx512) },
+            // SAFETY: as above.
+            Instructions::Avx512Vnni => unsafe { with_outputs!(digits_avx512) },
+        }
+        return;
+    }
+    with_outputs!(words_portable);
+}
+
+fn words_portable<const O: usize>(block: &Block<'_>, acc: &mut [u32]) {
+    for x in (0..block.tile).step_by(16) {
+        let mut sums = [[0u32; 16]; O];
+        if !block.first {
+            for (o, sums) in sums.iter_mut().enumerate() {
+                sums.copy_from_slice(&acc[o * block.tile + x..][..16]);
+            }
+        }
+        for (&offset, weights) in block.offsets.iter().zip(block.panel.chunks_exact(O)) {
+            let pixels = &block.slab[offset as usize + x..][..16];
+            for (sums, &weight) in sums.iter_mut().zip(weights) {
+                for (sum, &pixel) in sums.iter_mut().zip(pixels) {
+                    *sum = sum.wrapping_add(weight.wrapping_mul(pixel));
+                }
+            }
+        }
+        for (o, sums) in sums.iter().enumerate() {
+            acc[o * block.tile + x..][..16].copy_from_slice(sums);
+        }
+    }
+}
+
+/// The portable twin of the digit kernel.
+fn digits_portable(outputs: usize, block: &Block<'_>, acc: &mut [u32]) {
+    let dot = |a: u32, b: u32| {
+        let half = |word: u32| (i32::from(word as i16), i32::from((word >> 16) as i16));
+        let ((a0, a1), (b0, b1)) = (half(a), half(b));
+        a0.wrapping_mul(b0).wrapping_add(a1.wrapping_mul(b1)) as u32
+    };
+    for o in 0..outputs {
+        for x in 0..block.tile {
+            let mut sum = if block.first {
+                0
+            } else {
+                acc[o * block.tile + x]
+            };
+            for (k, &offset) in block.offsets.iter().enumerate() {
+                let (at, weight) = (offset as usize + x, block.panel[k * outputs + o]);
+                sum = sum.wrapping_add(dot(block.slab[at], weight));
+                sum = sum.wrapping_add(dot(block.slab[at + block.row], weight) << 16);
+            }
+            acc[o * block.tile + x] = sum;
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
+/// # Safety
+/// The asserts of [`multiply`] hold.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn words_avx2<const O: usize>(block: &Block<'_>, acc: &mut [u32]) {
+    let (slab, panel, acc) = (block.slab.as_ptr(), block.panel.as_ptr(), acc.as_mut_ptr());
+    for x in (0..block.tile).step_by(16) {
+        let mut sums = [[_mm256_setzero_si256(); 2]; O];
+        if !block.first {
+            for (o, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: o < O and x + 16 <= tile, so both loads end within acc[..O * tile].
+                unsafe {
+                    let at = acc.add(o * block.tile + x).cast::<__m256i>();
+                    *sums = [_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))];
+                }
+            }
+        }
+        for (k, &offset) in block.offsets.iter().enumerate() {
+            // SAFETY: offset + tile <= slab.len() and x + 16 <= tile.
+            let pixels = unsafe {
+                let at = slab.add(offset as usize + x).cast::<__m256i>();
+                [_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))]
+            };
+            for (o, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: k < rows and o < O, the panel has rows * O words.
+                let weight = _mm256_set1_epi32(unsafe { *panel.add(k * O + o) } as i32);
+                sums[0] = _mm256_add_epi32(sums[0], _mm256_mullo_epi32(pixels[0], weight));
+                sums[1] = _mm256_add_epi32(sums[1], _mm256_mullo_epi32(pixels[1], weight));
+            }
+        }
+        for (o, sums) in sums.iter().enumerate() {
+            // SAFETY: as for the loads.
+            unsafe {
+                let at = acc.add(o * block.tile + x).cast::<__m256i>();
+                _mm256_storeu_si256(at, sums[0]);
+                _mm256_storeu_si256(at.add(1), sums[1]);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The asserts of [`multiply`] hold.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn words_avx512<const O: usize>(block: &Block<'_>, acc: &mut [u32]) {
+    let (slab, panel, acc) = (block.slab.as_ptr(), block.panel.as_ptr(), acc.as_mut_ptr());
+    for x in (0..block.tile).step_by(32) {
+        let mut sums = [[_mm512_setzero_si512(); 2]; O];
+        if !block.first {
+            for (o, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: o < O and x + 32 <= tile, so both loads end within acc[..O * tile].
+                unsafe {
+                    let at = acc.add(o * block.tile + x).cast::<i32>();
+                    *sums = [_mm512_loadu_epi32(at), _mm512_loadu_epi32(at.add(16))];
+                }
+            }
+        }
+        for (k, &offset) in block.offsets.iter().enumerate() {
+            // SAFETY: offset + tile <= slab.len() and x + 32 <= tile.
+            let pixels = unsafe {
+                let at = slab.add(offset as usize + x).cast::<i32>();
+                [_mm512_loadu_epi32(at), _mm512_loadu_epi32(at.add(16))]
+            };
+            for (o, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: k < rows and o < O, the panel has rows * O words.
+                let weight = _mm512_set1_epi32(unsafe { *panel.add(k * O + o) } as i32);
+                sums[0] = _mm512_add_epi32(sums[0], _mm512_mullo_epi32(pixels[0], weight));
+                sums[1] = _mm512_add_epi32(sums[1], _mm512_mullo_epi32(pixels[1], weight));
+            }
+        }
+        for (o, sums) in sums.iter().enumerate() {
+            // SAFETY: as for the loads.
+            unsafe {
+                let at = acc.add(o * block.tile + x).cast::<i32>();
+                _mm512_storeu_epi32(at, sums[0]);
+                _mm512_storeu_epi32(at.add(16), sums[1]);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The asserts of [`multiply`] hold, with the high-digit row `block.row` words behind the low one.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vnni")]
+unsafe fn digits_avx512<const O: usize>(block: &Block<'_>, acc: &mut [u32]) {
+    let (slab, panel, acc) = (block.slab.as_ptr(), block.panel.as_ptr(), acc.as_mut_ptr());
+    for x in (0..block.tile).step_by(32) {
+        let mut low = [[_mm512_setzero_si512(); 2]; O];
+        let mut high = low;
+        for (k, &offset) in block.offsets.iter().enumerate() {
+            // SAFETY: offset + row + tile <= slab.len() and x + 32 <= tile.
+            let (lows, highs) = unsafe {
+                let at = slab.add(offset as usize + x).cast::<i32>();
+                let next = at.add(block.row);
+                (
+                    [_mm512_loadu_epi32(at), _mm512_loadu_epi32(at.add(16))],
+                    [_mm512_loadu_epi32(next), _mm512_loadu_epi32(next.add(16))],
+                )
+            };
+            for (o, (low, high)) in low.iter_mut().zip(&mut high).enumerate() {
+                // SAFETY: k < rows and o < O, the panel has rows * O words.
+                let weight = _mm512_set1_epi32(unsafe { *panel.add(k * O + o) } as i32);
+                for i in 0..2 {
+                    low[i] = _mm512_dpwssd_epi32(low[i], lows[i], weight);
+                    high[i] = _mm512_dpwssd_epi32(high[i], highs[i], weight);
+                }
+            }
+        }
+        for (o, (low, high)) in low.iter().zip(&high).enumerate() {
+            for i in 0..2 {
+                let sum = _mm512_add_epi32(low[i], _mm512_slli_epi32::<16>(high[i]));
+                // SAFETY: o < O and x + 32 <= tile, so load and store end within acc[..O * tile].
+                unsafe {
+                    let at = acc.add(o * block.tile + x + 16 * i).cast::<i32>();
+                    let before = if block.first {
+                        _mm512_setzero_si512()
+                    } else {
+                        _mm512_loadu_epi32(at)
+                    };
+                    _mm512_storeu_epi32(at, _mm512_add_epi32(before, sum));
+                }
+            }
+        }
+    }
+}
