@@ -1,0 +1,7 @@
+"""Objects from outside become a chosen image and the model's input."""
+
+from dicom_node.intake.errors import IntakeError
+from dicom_node.intake.pixels import display, pixels
+from dicom_node.intake.selection import select_study
+
+__all__ = ["IntakeError", "display", "pixels", "select_study"]
