@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from secure_infer.runtime.backends.correlation import correlate
 from secure_infer.runtime.steps import Linear, SumPool, output_extent
 
 Int64 = NDArray[np.int64]
@@ -20,8 +21,6 @@ Float64 = NDArray[np.float64]
 
 _EXACT: Final = float(1 << 53)
 _DIGIT_BITS: Final = 15
-_TILE_ELEMENTS: Final = 1 << 22
-_WEIGHT_BLOCK: Final = 1 << 22
 
 
 def signed(x: Int64, ring_bits: int) -> Int64:
@@ -64,84 +63,14 @@ def _exact(x: Float64) -> Int64:
     return np.rint(x).astype(np.int64)
 
 
-def correlate(step: Linear, x: Float64, weights: NDArray[np.int16]) -> Float64:
-    """Cross-correlation of a step in float64, zero padding, no bias: [C, H, W] -> [O, Ho, Wo]."""
-    top, bottom, left, right = step.padding
-    if any(step.padding):
-        x = np.pad(x, ((0, 0), (top, bottom), (left, right)))
-    if step.groups == 1:
-        return _dense(step, x, weights)
-    if weights.shape[1] == 1:
-        return _depthwise(step, x, weights)
-    inputs, outputs = weights.shape[1], weights.shape[0] // step.groups
-    parts = [
-        _dense(step, x[g * inputs : (g + 1) * inputs], weights[g * outputs : (g + 1) * outputs])
-        for g in range(step.groups)
-    ]
-    return np.concatenate(parts)
-
-
-def _extents(step: Linear | SumPool, kernel: tuple[int, int], x: NDArray[np.generic]) -> tuple[int, int]:
-    dilation = step.dilation if isinstance(step, Linear) else (1, 1)
-    return (
-        output_extent(x.shape[1], kernel[0], step.stride[0], dilation[0], 0),
-        output_extent(x.shape[2], kernel[1], step.stride[1], dilation[1], 0),
-    )
-
-
-def _dense(step: Linear, x: Float64, weights: NDArray[np.int16]) -> Float64:
-    high, wide = _extents(step, step.kernel, x)
-    outputs = weights.shape[0]
-    matrix = weights.reshape(outputs, -1)
-    out = np.empty((outputs, high, wide))
-    block = max(1, _WEIGHT_BLOCK // matrix.shape[1])
-    for rows, columns in _columns(step, x, high, wide):
-        for o in range(0, outputs, block):
-            product = matrix[o : o + block].astype(np.float64) @ columns
-            out[o : o + block, rows] = product.reshape(-1, rows.stop - rows.start, wide)
-    return out
-
-
-def _columns(step: Linear, x: Float64, high: int, wide: int) -> Iterator[tuple[slice, Float64]]:
-    """Tiles of output rows, each with the matrix [C*kh*kw, positions] of what its taps see."""
-    channels = x.shape[0]
-    (kh, kw), (sh, sw), (dh, dw) = step.kernel, step.stride, step.dilation
-    tile = max(1, _TILE_ELEMENTS // max(1, channels * kh * kw * wide))
-    for first in range(0, high, tile):
-        count = min(tile, high - first)
-        columns = np.empty((channels, kh, kw, count, wide))
-        for i in range(kh):
-            top = first * sh + i * dh
-            for j in range(kw):
-                left = j * dw
-                columns[:, i, j] = x[
-                    :, top : top + (count - 1) * sh + 1 : sh, left : left + (wide - 1) * sw + 1 : sw
-                ]
-        yield slice(first, first + count), columns.reshape(channels * kh * kw, count * wide)
-
-
-def _depthwise(step: Linear, x: Float64, weights: NDArray[np.int16]) -> Float64:
-    high, wide = _extents(step, step.kernel, x)
-    multiplier = weights.shape[0] // step.groups
-    (sh, sw), (dh, dw) = step.stride, step.dilation
-    out = np.zeros((step.groups, multiplier, high, wide))
-    taps = weights.astype(np.float64).reshape(step.groups, multiplier, *step.kernel)
-    for i in range(step.kernel[0]):
-        for j in range(step.kernel[1]):
-            seen = x[
-                :, i * dh : i * dh + (high - 1) * sh + 1 : sh, j * dw : j * dw + (wide - 1) * sw + 1 : sw
-            ]
-            out += taps[:, :, i, j, None, None] * seen[:, None]
-    return out.reshape(-1, high, wide)
-
-
 def sum_pool(step: SumPool, x: Int64) -> Int64:
     """Sum over a window, zero padding: [C, H, W] -> [C, Ho, Wo]."""
     top, bottom, left, right = step.padding
     if any(step.padding):
         x = np.pad(x, ((0, 0), (top, bottom), (left, right)))
-    high, wide = _extents(step, step.pool, x)
     sh, sw = step.stride
+    high = output_extent(x.shape[1], step.pool[0], sh, 1, 0)
+    wide = output_extent(x.shape[2], step.pool[1], sw, 1, 0)
     rows = sum_of(x[:, i : i + (high - 1) * sh + 1 : sh] for i in range(step.pool[0]))
     return sum_of(rows[:, :, j : j + (wide - 1) * sw + 1 : sw] for j in range(step.pool[1]))
 

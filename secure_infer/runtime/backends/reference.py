@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from secure_infer.errors import InputRejected
 from secure_infer.runtime.backends import integer_ops as ops
+from secure_infer.runtime.backends.correlation import correlate
 from secure_infer.runtime.program import Program, check_parameters
 from secure_infer.runtime.steps import (
     Add,
@@ -205,7 +206,7 @@ class _Walk:
         if self.rng is None:
             return ops.linear(step, x, arrays["weights"], arrays["bias"])
         delta = self.rng.random(x.shape) - 0.5
-        y = ops.correlate(step, x + delta, arrays["weights"])
+        y = correlate(step, x + delta, arrays["weights"])
         bits = self.values[step.out].ring_bits
         y += 2.0 ** (MASK_NOISE_BITS + bits - REFERENCE_RING_BITS) * self.rng.standard_normal(y.shape)
         bias: Int64 = arrays["bias"] if arrays["bias"].ndim == 3 else arrays["bias"][:, None, None]
