@@ -20,6 +20,7 @@ mod engine;
 mod error;
 mod ggm;
 mod planes;
+#[allow(unsafe_code)]
 mod simd;
 mod softspoken;
 

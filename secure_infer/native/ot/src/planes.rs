@@ -104,6 +104,8 @@ impl<const PLANES: usize> Combine<'_, PLANES> {
     }
 
     /// [`Self::chunk`] for the first chunks of a batch, rows into `chunks` at those of `tree`.
+    ///
+    /// `u` holds the corrections on entry. Inlined into each kernel that is compiled for more features.
     #[inline(always)]
     pub(crate) fn run(&self, tree: usize, u: &mut [[Row; PLANES]], chunks: &mut [Chunk]) {
         for (index, (u, chunk)) in u.iter_mut().zip(chunks).enumerate() {

@@ -1,27 +1,90 @@
 //! Run-time choice between the vector kernels and their portable twins.
+//!
+//! The only module of this crate with `unsafe` in it. `vector` has the three register widths behind one
+//! trait, `kernels` the AES kernels written once over that trait, `matrix` the bit matrices.
+
+use std::sync::OnceLock;
 
 use crate::aes::{self, AesKey};
 use crate::planes::{self, CHUNK, Chunk, Combine, Row};
 
+#[cfg(target_arch = "x86_64")]
+mod kernels;
+#[cfg(target_arch = "x86_64")]
+mod matrix;
+#[cfg(target_arch = "x86_64")]
+mod vector;
+
 /// Which kernels to use, chosen once per engine.
+///
+/// Invariant: a value other than `Portable` exists only on a processor that has its features, because
+/// [`Backend::available`] is the only place that makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Backend {
+pub(crate) struct Backend(Level);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
     /// Plain Rust with the crate `aes`.
     Portable,
+    /// AES-NI and AVX2: one block per instruction.
+    #[cfg(target_arch = "x86_64")]
+    AesNi,
+    /// VAES and AVX2: two blocks.
+    #[cfg(target_arch = "x86_64")]
+    Vaes256,
+    /// VAES and AVX-512: four blocks. Used only after [`agrees_with_portable`].
+    #[cfg(target_arch = "x86_64")]
+    Vaes512,
+}
+
+/// Calls the AES kernel of a backend's level.
+macro_rules! dispatch {
+    ($backend:ident, $portable:path, $kernel:ident($($argument:expr),*)) => {
+        match $backend.0 {
+            Level::Portable => $portable($($argument),*),
+            // SAFETY, for all three: a backend of this level exists only where its features were detected.
+            #[cfg(target_arch = "x86_64")]
+            Level::AesNi => unsafe { kernels::aes_ni::$kernel($($argument),*) },
+            #[cfg(target_arch = "x86_64")]
+            Level::Vaes256 => unsafe { kernels::vaes_256::$kernel($($argument),*) },
+            #[cfg(target_arch = "x86_64")]
+            Level::Vaes512 => unsafe { kernels::vaes_512::$kernel($($argument),*) },
+        }
+    };
 }
 
 impl Backend {
+    pub(crate) const PORTABLE: Self = Self(Level::Portable);
+
     /// The fastest one that this processor has.
     pub(crate) fn detect() -> Self {
-        Self::Portable
+        static FASTEST: OnceLock<Backend> = OnceLock::new();
+        *FASTEST.get_or_init(|| Self::available().last().copied().unwrap_or(Self::PORTABLE))
+    }
+
+    /// All that this processor has, slowest first.
+    pub(crate) fn available() -> Vec<Self> {
+        let mut found = vec![Self::PORTABLE];
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("aes") && is_x86_feature_detected!("avx2") {
+            found.push(Self(Level::AesNi));
+            if is_x86_feature_detected!("vaes") {
+                found.push(Self(Level::Vaes256));
+                let wide = Self(Level::Vaes512);
+                if is_x86_feature_detected!("avx512f") && agrees_with_portable(wide) {
+                    found.push(wide);
+                }
+            }
+        }
+        found
     }
 
     pub(crate) fn counter(self, key: &AesKey, domain: u64, first: u64, out: &mut [u128]) {
-        aes::portable_counter(key, domain, first, out);
+        dispatch!(self, aes::portable_counter, counter(key, domain, first, out));
     }
 
     pub(crate) fn tmmo(self, key: &AesKey, domain: u64, first: u64, blocks: &mut [u128]) {
-        aes::portable_tmmo(key, domain, first, blocks);
+        dispatch!(self, aes::portable_tmmo, tmmo(key, domain, first, blocks));
     }
 
     pub(crate) fn tmmo_bits_of_16(
@@ -33,9 +96,10 @@ impl Backend {
         multiples: &[u128; 16],
         out: &mut [u16],
     ) {
-        aes::portable_tmmo_bits_of_16(key, domain, first, blocks, multiples, out);
+        dispatch!(self, aes::portable_tmmo_bits_of_16, bits_of_16(key, domain, first, blocks, multiples, out));
     }
 
+    /// [`Combine::run`].
     pub(crate) fn combine<const PLANES: usize>(
         self,
         combine: &Combine<'_, PLANES>,
@@ -43,10 +107,41 @@ impl Backend {
         u: &mut [[Row; PLANES]],
         chunks: &mut [Chunk],
     ) {
-        combine.run(tree, u, chunks);
+        match self.0 {
+            Level::Portable => combine.run(tree, u, chunks),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: every level but `Portable` exists only where AVX2 was detected.
+            _ => unsafe { matrix::combine(combine, tree, u, chunks) },
+        }
     }
 
-    pub(crate) fn transpose(self, chunk: &Chunk, blocks: &mut [u128; CHUNK]) {
-        planes::portable_transpose(chunk, blocks);
+    /// Bit i of block k becomes bit k of row i; the chunk's rows are used up.
+    pub(crate) fn transpose(self, chunk: &mut Chunk, blocks: &mut [u128; CHUNK]) {
+        match self.0 {
+            Level::Portable => planes::portable_transpose(chunk, blocks),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: every level but `Portable` exists only where AVX2 was detected.
+            _ => unsafe { matrix::transpose(chunk, blocks) },
+        }
     }
 }
+
+/// Whether kernels that could not be run where they were written give what the portable ones give.
+#[cfg(target_arch = "x86_64")]
+fn agrees_with_portable(backend: Backend) -> bool {
+    const LEN: usize = 75;
+    let key = AesKey::new(u128::MAX / 7);
+    let output = |backend: Backend| {
+        let (mut stream, mut bits) = (vec![0; LEN], vec![0; LEN]);
+        backend.counter(&key, 3, 1 << 33, &mut stream);
+        let multiples = std::array::from_fn(|x| stream[LEN - 1 - x]);
+        backend.tmmo_bits_of_16(&key, 5, 1 << 34, &stream, &multiples, &mut bits);
+        let mut hashes = stream.clone();
+        backend.tmmo(&key, 7, 1 << 35, &mut hashes);
+        (stream, bits, hashes)
+    };
+    output(backend) == output(Backend::PORTABLE)
+}
+
+#[cfg(test)]
+mod tests;

@@ -106,7 +106,7 @@ impl Expander {
 
     /// Transposes chunk `index` of the batch into `blocks`.
     pub(super) fn transpose(&mut self, index: usize) -> &mut [u128; CHUNK] {
-        self.backend.transpose(&self.chunks[index], &mut self.blocks);
+        self.backend.transpose(&mut self.chunks[index], &mut self.blocks);
         &mut self.blocks
     }
 }

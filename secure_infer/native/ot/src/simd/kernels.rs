@@ -1,0 +1,242 @@
+//! The AES kernels, written once over [`Vector`] and compiled for each register width.
+
+use super::vector::{Vector, broadcast_keys, encrypt};
+use crate::aes::{AesKey, ROUNDS};
+
+/// Registers in flight.
+const WIDTH: usize = 8;
+/// Blocks of the widest register.
+const MAX_BLOCKS: usize = 4;
+
+/// The tweaks `domain * 2^64 + first + k` of as many registers as asked for.
+struct Tweaks<V> {
+    next: V,
+    step: V,
+}
+
+impl<V: Vector> Tweaks<V> {
+    /// # Safety
+    /// The features of `V`.
+    #[inline(always)]
+    unsafe fn new(domain: u64, first: u64) -> Self {
+        let mut blocks = [0; MAX_BLOCKS];
+        for (k, block) in blocks.iter_mut().enumerate() {
+            *block = u128::from(domain) << 64 | u128::from(first.wrapping_add(k as u64));
+        }
+        let step = V::BLOCKS as u128;
+        // SAFETY: features, by the contract of this function; `blocks` has at least V::BLOCKS elements.
+        unsafe { Self { next: V::load(blocks.as_ptr()), step: V::broadcast(&step) } }
+    }
+
+    /// # Safety
+    /// The features of `V`.
+    #[inline(always)]
+    unsafe fn take(&mut self) -> V {
+        let taken = self.next;
+        // SAFETY: features, by the contract of this function.
+        self.next = unsafe { taken.add(self.step) };
+        taken
+    }
+}
+
+/// Runs the body for `WIDTH` registers of blocks at a time, then for single ones, the last one through a copy
+/// when it is not full. In the body `$at` points to the blocks of `$count` registers.
+macro_rules! in_registers {
+    ($blocks:ident, $vector:ident, $at:ident, $count:ident => $body:block) => {{
+        let mut groups = $blocks.chunks_exact_mut(WIDTH * $vector::BLOCKS);
+        for group in groups.by_ref() {
+            const $count: usize = WIDTH;
+            let $at = group.as_mut_ptr();
+            $body
+        }
+        let mut singles = groups.into_remainder().chunks_exact_mut($vector::BLOCKS);
+        for single in singles.by_ref() {
+            const $count: usize = 1;
+            let $at = single.as_mut_ptr();
+            $body
+        }
+        let rest = singles.into_remainder();
+        if !rest.is_empty() {
+            const $count: usize = 1;
+            let mut copy = [0; MAX_BLOCKS];
+            copy[..rest.len()].copy_from_slice(rest);
+            let $at = copy.as_mut_ptr();
+            $body
+            rest.copy_from_slice(&copy[..rest.len()]);
+        }
+    }};
+}
+
+/// # Safety
+/// The features of `V`.
+#[inline(always)]
+unsafe fn counter<V: Vector>(key: &AesKey, domain: u64, first: u64, out: &mut [u128]) {
+    // SAFETY: features, by the contract of this function; `at` points to COUNT * V::BLOCKS blocks.
+    unsafe {
+        let keys = broadcast_keys::<V>(&key.round_keys);
+        let mut tweaks = Tweaks::<V>::new(domain, first);
+        in_registers!(out, V, at, COUNT => {
+            let mut state = [tweaks.next; COUNT];
+            for block in &mut state {
+                *block = tweaks.take();
+            }
+            encrypt(&keys, &mut state);
+            for (k, block) in state.iter().enumerate() {
+                block.store(at.add(k * V::BLOCKS));
+            }
+        });
+    }
+}
+
+/// pi(pi(x) ^ i) ^ pi(x).
+///
+/// # Safety
+/// The features of `V`.
+#[inline(always)]
+unsafe fn hash<V: Vector, const N: usize>(keys: &[V; ROUNDS + 1], state: &mut [V; N], tweaks: &[V; N]) {
+    // SAFETY: features, by the contract of this function.
+    unsafe {
+        encrypt(keys, state);
+        let once = *state;
+        for (block, tweak) in state.iter_mut().zip(tweaks) {
+            *block = block.xor(*tweak);
+        }
+        encrypt(keys, state);
+        for (block, once) in state.iter_mut().zip(&once) {
+            *block = block.xor(*once);
+        }
+    }
+}
+
+/// # Safety
+/// The features of `V`.
+#[inline(always)]
+unsafe fn tmmo<V: Vector>(key: &AesKey, domain: u64, first: u64, blocks: &mut [u128]) {
+    // SAFETY: features, by the contract of this function; `at` points to COUNT * V::BLOCKS blocks.
+    unsafe {
+        let keys = broadcast_keys::<V>(&key.round_keys);
+        let mut tweaks = Tweaks::<V>::new(domain, first);
+        in_registers!(blocks, V, at, COUNT => {
+            let mut state = [tweaks.next; COUNT];
+            let mut taken = [tweaks.next; COUNT];
+            for (k, (block, tweak)) in state.iter_mut().zip(&mut taken).enumerate() {
+                *block = V::load(at.add(k * V::BLOCKS));
+                *tweak = tweaks.take();
+            }
+            hash(&keys, &mut state, &taken);
+            for (k, block) in state.iter().enumerate() {
+                block.store(at.add(k * V::BLOCKS));
+            }
+        });
+    }
+}
+
+/// Two OTs at a time, four registers of each. Lane l of register j of an OT has entry x = (l + 1) * p - 1 - j,
+/// where p is the number of registers per OT, so that doubling and adding lowest bits leaves the bits of
+/// lane l in order.
+///
+/// # Safety
+/// The features of `V`.
+#[inline(always)]
+unsafe fn bits_of_16<V: Vector>(
+    key: &AesKey,
+    domain: u64,
+    first: u64,
+    blocks: &[u128],
+    multiples: &[u128; 16],
+    out: &mut [u16],
+) {
+    let registers = 16 / V::BLOCKS;
+    let mut table = [0; 16];
+    for (at, entry) in table.iter_mut().enumerate() {
+        *entry = multiples[(at % V::BLOCKS + 1) * registers - 1 - at / V::BLOCKS];
+    }
+    // SAFETY: features, by the contract of this function; registers of `table` are loaded at multiples of
+    // V::BLOCKS below 16; `lanes` has room for the widest register.
+    unsafe {
+        let keys = broadcast_keys::<V>(&key.round_keys);
+        let lowest = V::broadcast(&1);
+        for (pair, (blocks, out)) in blocks.chunks(2).zip(out.chunks_mut(2)).enumerate() {
+            let mut words = [lowest; 2];
+            let mut tweaks = [lowest; WIDTH];
+            let mut bits = [lowest.xor(lowest); 2];
+            for k in 0..2 {
+                words[k] = V::broadcast(&blocks[k.min(blocks.len() - 1)]);
+                let counter = first.wrapping_add((2 * pair + k) as u64);
+                tweaks[4 * k..4 * k + 4].fill(V::broadcast(&(u128::from(domain) << 64 | u128::from(counter))));
+            }
+            for group in 0..registers / 4 {
+                let mut state = words_plus_multiples(&words, &table, group);
+                hash(&keys, &mut state, &tweaks);
+                for (k, hash) in state.iter().enumerate() {
+                    let sum = bits[k / 4];
+                    bits[k / 4] = sum.add(sum).xor(hash.and(lowest));
+                }
+            }
+            for (bits, out) in bits.iter().zip(out) {
+                let mut lanes = [0; MAX_BLOCKS];
+                bits.store(lanes.as_mut_ptr());
+                *out = 0;
+                for (l, lane) in lanes[..V::BLOCKS].iter().enumerate() {
+                    *out |= (*lane as u16) << (l * registers);
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The features of `V`; (4 * group + 4) * V::BLOCKS <= 16.
+#[inline(always)]
+unsafe fn words_plus_multiples<V: Vector>(words: &[V; 2], table: &[u128; 16], group: usize) -> [V; WIDTH] {
+    let mut state = [words[0]; WIDTH];
+    for k in 0..4 {
+        // SAFETY: the contract of this function.
+        unsafe {
+            let multiple = V::load(table.as_ptr().add((4 * group + k) * V::BLOCKS));
+            state[k] = words[0].xor(multiple);
+            state[4 + k] = words[1].xor(multiple);
+        }
+    }
+    state
+}
+
+/// The three kernels for one register width.
+macro_rules! entry_points {
+    ($module:ident, $vector:ty, $features:literal) => {
+        #[doc = concat!("Kernels that require ", $features, ".")]
+        pub(super) mod $module {
+            use crate::aes::AesKey;
+            use std::arch::x86_64::*;
+
+            #[target_feature(enable = $features)]
+            pub(in crate::simd) fn counter(key: &AesKey, domain: u64, first: u64, out: &mut [u128]) {
+                // SAFETY: the features are enabled for this function.
+                unsafe { super::counter::<$vector>(key, domain, first, out) }
+            }
+
+            #[target_feature(enable = $features)]
+            pub(in crate::simd) fn tmmo(key: &AesKey, domain: u64, first: u64, blocks: &mut [u128]) {
+                // SAFETY: the features are enabled for this function.
+                unsafe { super::tmmo::<$vector>(key, domain, first, blocks) }
+            }
+
+            #[target_feature(enable = $features)]
+            pub(in crate::simd) fn bits_of_16(
+                key: &AesKey,
+                domain: u64,
+                first: u64,
+                blocks: &[u128],
+                multiples: &[u128; 16],
+                out: &mut [u16],
+            ) {
+                // SAFETY: the features are enabled for this function.
+                unsafe { super::bits_of_16::<$vector>(key, domain, first, blocks, multiples, out) }
+            }
+        }
+    };
+}
+
+entry_points!(aes_ni, __m128i, "aes,avx2");
+entry_points!(vaes_256, __m256i, "aes,vaes,avx2");
+entry_points!(vaes_512, __m512i, "aes,vaes,avx512f");
