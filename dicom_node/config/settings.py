@@ -13,6 +13,7 @@ _body_part = c.text("a body part such as 'CHEST'", r"[A-Z0-9 _]{1,16}")
 _scheme = c.text("a coding scheme designator of 1 to 16 characters", r"[A-Za-z0-9_.-]{1,16}")
 _code_value = c.text("a code of 1 to 64 characters without spaces", r"[!-~]{1,64}")
 _short_name = c.text("1 to 32 of a-z, 0-9, '-'", r"[a-z0-9-]{1,32}")
+_sop_class = c.choice("cr", "dx", "dx-for-processing", "secondary-capture")
 _sr_class = c.choice("comprehensive-3d", "comprehensive", "enhanced", "basic-text")
 
 
@@ -54,7 +55,7 @@ class ListenerSettings:
     max_object_mb: Annotated[int, c.integer(1, 2047)] = 512
     backlog: Annotated[int, c.integer(1, 4096)] = 128
     timeout_s: Annotated[float, c.number(0.1, 3600)] = 60.0
-    secondary_capture: Annotated[bool, c.flag()] = False
+    accept: Annotated[tuple[str, ...], c.array(_sop_class, least=1)] = ("cr", "dx")
     tls: Annotated[ServerTlsSettings | None, c.section(ServerTlsSettings)] = None
 
 
