@@ -1,5 +1,30 @@
 //! The two-party protocol: what hospital and developer compute and exchange, step by step.
 //!
-//! No socket, no clock, no thread, no Python: a [`channel::Channel`] moves the bytes.
+//! No socket, no clock, no thread, no Python: a [`channel::Channel`] moves the bytes. H's share of
+//! every value in the network is fixed before the X-ray exists (offline); online, D walks the network on
+//! masked data and H answers table look-ups that it has prepared. `SECURITY.md` has the security argument.
 
+pub mod carry;
 pub mod channel;
+pub mod developer;
+mod error;
+pub mod hospital;
+pub mod local;
+pub mod max_pool;
+mod model;
+pub mod mux;
+mod plan;
+pub mod program;
+mod random;
+mod raster;
+mod relu;
+mod seed;
+mod shares;
+pub mod truncate;
+mod truncate_flow;
+mod wire;
+
+pub use error::ProtocolError;
+pub use model::{ParameterError, Parameters, StepParameters, make_hints};
+pub use plan::Plan;
+pub use program::{Program, ProgramError};

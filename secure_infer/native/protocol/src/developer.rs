@@ -1,0 +1,337 @@
+//! The developer's side of a session: a plain walk on masked data.
+//!
+//! Online, [`Session::infer`] holds m = x - r of every value; linear steps are an integer convolution
+//! of m plus a share d prepared offline, the others ask H. The developer learns neither x nor any output.
+
+use std::sync::Arc;
+
+use blindread_lattice::{DeveloperTicket, Prg};
+use blindread_ot::{OtReceiver, OtSender, ReceiverSetup, SenderSetup};
+use rand_distr::{Distribution, Normal};
+use zeroize::Zeroizing;
+
+use crate::channel::{Channel, Kind, Phase};
+use crate::error::ProtocolError;
+use crate::hospital::label;
+use crate::max_pool;
+use crate::model::{Checked, LinearParameters, Parameters};
+use crate::plan::Plan;
+use crate::program::{Linear, MaxPool, Step, StepId, Truncate};
+use crate::relu::{DeveloperOffline, DeveloperRelu};
+use crate::shares::{Share, Shares};
+use crate::truncate::Truncation;
+use crate::truncate_flow::DeveloperTruncate;
+use crate::{raster, seed, wire};
+
+/// The developer's state of one connection.
+pub struct Session {
+    plan: Arc<Plan>,
+    parameters: Arc<Parameters>,
+    secrets: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    session_id: [u8; 32],
+    sender: OtSender,
+    receiver: OtReceiver,
+}
+
+enum Prepared {
+    Local,
+    Linear(PreparedLinear),
+    Truncate(DeveloperTruncate),
+    Relus(Vec<DeveloperRelu>),
+}
+
+struct PreparedLinear {
+    /// D's share of W r.
+    share: Share,
+    /// H's masks of padded positions.
+    border: Share,
+    /// From the share that H has to the lattice mask, where the input does not carry it already.
+    remask: Option<Share>,
+}
+
+/// What the developer keeps for one inference. In memory only; erased on drop.
+pub struct Ticket {
+    steps: Vec<Prepared>,
+}
+
+impl Session {
+    /// Runs the base OTs in both directions.
+    ///
+    /// # Errors
+    /// [`ProtocolError`]: the channel's, a malformed message, secrets of a wrong length.
+    pub fn setup(
+        ch: &mut dyn Channel,
+        plan: Arc<Plan>,
+        parameters: Arc<Parameters>,
+        secrets: Arc<dyn AsRef<[u8]> + Send + Sync>,
+        session_id: [u8; 32],
+        entropy: [u8; 32],
+    ) -> Result<Self, ProtocolError> {
+        let got = (*secrets).as_ref().len();
+        if got != plan.secrets_len() {
+            return Err(ProtocolError::Argument(format!("secrets: expected {} bytes, got {got}", plan.secrets_len())));
+        }
+        ch.enter(Phase::Setup, 0);
+        let mut prg = seed::setup(b"developer", &session_id, entropy)?;
+        let malformed = |e: blindread_ot::OtError| ProtocolError::Message(e.to_string());
+        let mut body = Vec::new();
+        ch.recv(Kind::BaseOt, ReceiverSetup::REQUEST_LEN, &mut body)?;
+        let (receiver, answer) = ReceiverSetup::new(&label(b"hospital sends", &session_id))
+            .respond(&body, &mut prg)
+            .map_err(malformed)?;
+        ch.send(Kind::BaseOt, &answer)?;
+        let (setup, request) = SenderSetup::start(&label(b"developer sends", &session_id), &mut prg);
+        ch.send(Kind::BaseOt, &request)?;
+        ch.recv(Kind::BaseOt, SenderSetup::ANSWER_LEN, &mut body)?;
+        let sender = setup.finish(&body).map_err(malformed)?;
+        Ok(Self { plan, parameters, secrets, session_id, sender, receiver })
+    }
+
+    /// Makes one ticket.
+    ///
+    /// # Errors
+    /// [`ProtocolError`]; the session must then be dropped with all its tickets.
+    pub fn prepare(
+        &mut self,
+        ch: &mut dyn Channel,
+        ticket_id: u64,
+        entropy: [u8; 32],
+    ) -> Result<Ticket, ProtocolError> {
+        ch.enter(Phase::Offline, 0);
+        let mut prg = seed::ticket(ch, b"developer", &self.session_id, ticket_id, entropy)?;
+        let mut sample = Vec::new();
+        ch.recv(Kind::RingLwe, blindread_lattice::SAMPLE_LEN, &mut sample)?;
+        let lattice = DeveloperTicket::new(&sample).map_err(|e| ProtocolError::Message(e.to_string()))?;
+        let plan = self.plan.clone();
+        let mut ticket = Ticket { steps: Vec::with_capacity(plan.program().steps().len()) };
+        for (id, step) in plan.program().steps().iter().enumerate() {
+            ch.enter(Phase::Offline, id);
+            let value = |id| plan.program().value(id);
+            let mut offline =
+                DeveloperOffline { ch: &mut *ch, sender: &mut self.sender, receiver: &mut self.receiver };
+            let prepared = match step {
+                Step::Linear(_) => {
+                    let secrets = (*self.secrets).as_ref();
+                    Prepared::Linear(prepare_linear(offline.ch, &plan, id, &lattice, secrets, &mut prg)?)
+                }
+                Step::Truncate(s) => Prepared::Truncate(DeveloperTruncate::prepare(
+                    &mut offline,
+                    truncation(&plan, s),
+                    value(s.input).len(),
+                )?),
+                Step::Relu(s) | Step::ReluClipped(s) => {
+                    let out = value(s.out);
+                    let copies = if matches!(step, Step::Relu(_)) { 1 } else { 2 };
+                    let relu = DeveloperRelu::prepare(&mut offline, s.window, out.ring_bits, copies * out.len())?;
+                    Prepared::Relus(vec![relu])
+                }
+                Step::MaxPool(s) => {
+                    let input = value(s.input);
+                    let mut relus = Vec::new();
+                    for stage in max_pool::stages(input.shape, s) {
+                        for round in &stage.rounds {
+                            let n = round.kept.len();
+                            relus.push(DeveloperRelu::prepare(&mut offline, s.window, input.ring_bits, n)?);
+                        }
+                    }
+                    Prepared::Relus(relus)
+                }
+                _ => Prepared::Local,
+            };
+            ticket.steps.push(prepared);
+        }
+        ch.send(Kind::Done, &[])?;
+        ch.flush()?;
+        Ok(ticket)
+    }
+
+    /// Spends a ticket. `output_noise` is the standard deviation, in raw units, of the Gaussian that is
+    /// added to every opened value; `entropy` is fresh from the operating system.
+    ///
+    /// # Errors
+    /// [`ProtocolError`]; the session must then be dropped with all its tickets.
+    pub fn infer(
+        &mut self,
+        ch: &mut dyn Channel,
+        ticket: Ticket,
+        output_noise: f64,
+        entropy: [u8; 32],
+    ) -> Result<(), ProtocolError> {
+        let noise = Normal::new(0.0, output_noise)
+            .map_err(|_| ProtocolError::Argument(format!("output noise: expected a deviation, got {output_noise}")))?;
+        let mut prg = seed::setup(b"developer output", &self.session_id, entropy)?;
+        let plan = self.plan.clone();
+        let program = plan.program();
+        let mut shares = Shares::new(&plan);
+        for (id, (step, prepared)) in program.steps().iter().zip(ticket.steps).enumerate() {
+            ch.enter(Phase::Online, id);
+            match (step, prepared) {
+                (Step::Input(s), _) => {
+                    let value = program.value(s.out);
+                    let mut masked = vec![0; value.len()];
+                    wire::recv_words(ch, Kind::MaskedInput, &mut masked, value.ring_bits)?;
+                    shares.set(s.out, masked);
+                }
+                (Step::Linear(s), Prepared::Linear(prepared)) => {
+                    let Checked::Linear(parameters) = self.parameters.step(id) else { continue };
+                    let share = linear(&plan, id, s, parameters, &prepared, shares.get(s.input)?)?;
+                    shares.set(s.out, share);
+                }
+                (Step::Truncate(s), Prepared::Truncate(truncate)) => {
+                    let share = truncate.evaluate(ch, shares.get(s.input)?)?;
+                    shares.set(s.out, share);
+                }
+                (Step::Relu(s) | Step::ReluClipped(s), Prepared::Relus(relus)) => {
+                    let mut y = shares.get(s.input)?.to_vec();
+                    let mask = program.value(s.input).mask();
+                    for relu in relus {
+                        y = evaluate_relu(ch, relu, self.parameters.step(id), program.value(s.out), y, mask)?;
+                    }
+                    shares.set(s.out, y);
+                }
+                (Step::MaxPool(s), Prepared::Relus(relus)) => {
+                    let share = evaluate_max_pool(ch, &plan, s, relus, shares.get(s.input)?)?;
+                    shares.set(s.out, share);
+                }
+                (Step::Output(s), _) => {
+                    let value = program.value(s.input);
+                    let noisy: Vec<u32> = shares
+                        .get(s.input)?
+                        .iter()
+                        .map(|&d| d.wrapping_add(noise.sample(&mut prg).round() as i64 as u32) & value.mask())
+                        .collect();
+                    wire::send_words(ch, Kind::Output, &noisy, value.ring_bits)?;
+                }
+                _ => shares.apply_local(&plan, step)?,
+            }
+            shares.retire(&plan, id);
+        }
+        ch.flush()?;
+        Ok(())
+    }
+}
+
+fn truncation(plan: &Plan, s: &Truncate) -> Truncation {
+    let (from, to) = (plan.program().value(s.input), plan.program().value(s.out));
+    Truncation { from_bits: from.ring_bits, to_bits: to.ring_bits, shift: s.shift }
+}
+
+fn prepare_linear(
+    ch: &mut dyn Channel,
+    plan: &Plan,
+    id: StepId,
+    lattice: &DeveloperTicket,
+    secrets: &[u8],
+    prg: &mut Prg,
+) -> Result<PreparedLinear, ProtocolError> {
+    let (program, part) = (plan.program(), plan.linear(id)?);
+    let step = &program.steps()[id];
+    let value = program.value(step.inputs()[0]);
+    let remask = if part.masked_by_producer {
+        None
+    } else {
+        let mut difference = Zeroizing::new(vec![0; value.len()]);
+        wire::recv_words(ch, Kind::Remask, &mut difference, value.ring_bits)?;
+        Some(difference)
+    };
+    let mut border = Zeroizing::new(vec![0; raster::border_len(&part.shape)]);
+    wire::recv_words(ch, Kind::PaddingMasks, &mut border, value.ring_bits)?;
+    let len = step.output().map_or(0, |out| program.value(out).len());
+    let mut share = Zeroizing::new(vec![0; len]);
+    lattice
+        .output_shares(&part.layout, &secrets[part.secrets.clone()], value.ring_bits, prg, &mut share)
+        .map_err(|e| ProtocolError::Argument(e.to_string()))?;
+    Ok(PreparedLinear { share, border, remask })
+}
+
+/// W m + d + bias; padded positions carry minus H's mask, since the value there is zero.
+fn linear(
+    plan: &Plan,
+    id: StepId,
+    step: &Linear,
+    parameters: &LinearParameters,
+    prepared: &PreparedLinear,
+    input: &[u32],
+) -> Result<Vec<u32>, ProtocolError> {
+    let (shape, out) = (&plan.linear(id)?.shape, plan.program().value(step.out));
+    let remasked: Option<Vec<u32>> = prepared
+        .remask
+        .as_ref()
+        .map(|remask| input.iter().zip(remask.iter()).map(|(&m, &d)| m.wrapping_add(d)).collect());
+    let border: Vec<u32> = prepared.border.iter().map(|&r| r.wrapping_neg()).collect();
+    let padded = raster::join(shape, remasked.as_deref().unwrap_or(input), &border);
+    let mut share = vec![0; out.len()];
+    parameters.kernel.apply(&padded, &mut share);
+    let per_element = parameters.bias.len() == out.len();
+    for (i, (y, &d)) in share.iter_mut().zip(prepared.share.iter()).enumerate() {
+        let bias = parameters.bias[if per_element { i } else { i / out.plane() }];
+        *y = y.wrapping_add(d).wrapping_add(bias) & out.mask();
+    }
+    Ok(share)
+}
+
+fn evaluate_relu(
+    ch: &mut dyn Channel,
+    relu: DeveloperRelu,
+    parameters: &Checked,
+    out: &crate::program::Value,
+    mut y: Vec<u32>,
+    mask: u32,
+) -> Result<Vec<u32>, ProtocolError> {
+    let plane = out.plane();
+    let shift = |y: &mut [u32], by: &[u32], sign: bool| {
+        for (plane, &by) in y.chunks_exact_mut(plane).zip(by) {
+            for y in plane {
+                *y = (if sign { y.wrapping_sub(by) } else { y.wrapping_add(by) }) & mask;
+            }
+        }
+    };
+    match parameters {
+        Checked::Relu { threshold, flip } => {
+            shift(&mut y, threshold, false);
+            relu.evaluate(ch, &mut y, |i| flip[i / plane])?;
+        }
+        Checked::ReluClipped { threshold, ceiling } => {
+            let n = y.len();
+            shift(&mut y, threshold, false);
+            y.extend_from_within(..);
+            shift(&mut y[n..], ceiling, true);
+            relu.evaluate(ch, &mut y, |_| 0)?;
+            for i in 0..n {
+                y[i] = y[i].wrapping_sub(y[n + i]) & out.mask();
+            }
+            y.truncate(n);
+        }
+        _ => return Err(ProtocolError::Argument("expected parameters of a ReLU".into())),
+    }
+    Ok(y)
+}
+
+fn evaluate_max_pool(
+    ch: &mut dyn Channel,
+    plan: &Plan,
+    step: &MaxPool,
+    relus: Vec<DeveloperRelu>,
+    input: &Share,
+) -> Result<Vec<u32>, ProtocolError> {
+    let value = plan.program().value(step.input);
+    let mask = value.mask();
+    let mut source = input.to_vec();
+    let mut relus = relus.into_iter();
+    for stage in max_pool::stages(value.shape, step) {
+        let mut best = max_pool::gather(&source, &stage.first);
+        for (round, relu) in stage.rounds.iter().zip(relus.by_ref()) {
+            let challenger = max_pool::gather(&source, &round.challenger);
+            let mut y = max_pool::gather(&best, &round.kept);
+            for (y, &b) in y.iter_mut().zip(&challenger) {
+                *y = y.wrapping_sub(b) & mask;
+            }
+            relu.evaluate(ch, &mut y, |_| 0)?;
+            for ((&at, &z), &b) in round.kept.iter().zip(&y).zip(&challenger) {
+                best[at as usize] = z.wrapping_add(b) & mask;
+            }
+        }
+        source = best;
+    }
+    Ok(source)
+}

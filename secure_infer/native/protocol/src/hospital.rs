@@ -1,0 +1,321 @@
+//! The hospital's side of a session: masks first, then look-ups.
+//!
+//! H's share of every value is fixed offline; [`Session::prepare`] walks the program on masks alone.
+//! Online, [`Session::infer`] sends the masked X-ray and answers look-ups in the same order.
+//! A [`Ticket`] is moved into the walk that spends it and cannot be cloned, stored or spent twice.
+
+use std::sync::Arc;
+
+use blindread_lattice::{HospitalSecret, Prg};
+use blindread_ot::{OtReceiver, OtSender, ReceiverSetup, SenderSetup};
+use zeroize::Zeroizing;
+
+use crate::channel::{Channel, Kind, Phase};
+use crate::error::ProtocolError;
+use crate::max_pool;
+use crate::plan::Plan;
+use crate::program::{MaxPool, Relu, Step, StepId, ValueId};
+use crate::relu::{HospitalOffline, HospitalRelu};
+use crate::shares::{Share, Shares};
+use crate::truncate::Truncation;
+use crate::truncate_flow::HospitalTruncate;
+use crate::{random, raster, seed, wire};
+
+/// The hospital's state of one connection.
+pub struct Session {
+    plan: Arc<Plan>,
+    hints: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    public_seed: [u8; 32],
+    session_id: [u8; 32],
+    sender: OtSender,
+    receiver: OtReceiver,
+}
+
+enum Prepared {
+    Local,
+    Truncate(HospitalTruncate),
+    Relus(Vec<HospitalRelu>),
+    Output(Share),
+}
+
+/// What the hospital keeps to answer one inference. In memory only; erased on drop.
+pub struct Ticket {
+    input_mask: Share,
+    steps: Vec<Prepared>,
+}
+
+impl Session {
+    /// Runs the base OTs in both directions.
+    ///
+    /// `session_id` binds everything to this connection; `entropy` is fresh from the operating system.
+    ///
+    /// # Errors
+    /// [`ProtocolError`]: the channel's, a malformed message, hints of a wrong length.
+    pub fn setup(
+        ch: &mut dyn Channel,
+        plan: Arc<Plan>,
+        hints: Arc<dyn AsRef<[u8]> + Send + Sync>,
+        public_seed: [u8; 32],
+        session_id: [u8; 32],
+        entropy: [u8; 32],
+    ) -> Result<Self, ProtocolError> {
+        let got = (*hints).as_ref().len();
+        if got != plan.hints_len() {
+            return Err(ProtocolError::Argument(format!("hints: expected {} bytes, got {got}", plan.hints_len())));
+        }
+        ch.enter(Phase::Setup, 0);
+        let mut prg = seed::setup(b"hospital", &session_id, entropy)?;
+        let malformed = |e: blindread_ot::OtError| ProtocolError::Message(e.to_string());
+        let (setup, request) = SenderSetup::start(&label(b"hospital sends", &session_id), &mut prg);
+        ch.send(Kind::BaseOt, &request)?;
+        let mut body = Vec::new();
+        ch.recv(Kind::BaseOt, SenderSetup::ANSWER_LEN, &mut body)?;
+        let sender = setup.finish(&body).map_err(malformed)?;
+        ch.recv(Kind::BaseOt, ReceiverSetup::REQUEST_LEN, &mut body)?;
+        let (receiver, answer) = ReceiverSetup::new(&label(b"developer sends", &session_id))
+            .respond(&body, &mut prg)
+            .map_err(malformed)?;
+        ch.send(Kind::BaseOt, &answer)?;
+        ch.flush()?;
+        Ok(Self { plan, hints, public_seed, session_id, sender, receiver })
+    }
+
+    /// Makes one ticket.
+    ///
+    /// # Errors
+    /// [`ProtocolError`]; the session must then be dropped with all its tickets.
+    pub fn prepare(
+        &mut self,
+        ch: &mut dyn Channel,
+        ticket_id: u64,
+        entropy: [u8; 32],
+    ) -> Result<Ticket, ProtocolError> {
+        ch.enter(Phase::Offline, 0);
+        let mut prg = seed::ticket(ch, b"hospital", &self.session_id, ticket_id, entropy)?;
+        let (secret, sample) = HospitalSecret::new(&self.public_seed, &mut prg);
+        ch.send(Kind::RingLwe, &sample)?;
+        let plan = self.plan.clone();
+        let mut walk = Walk {
+            shares: Shares::new(&plan),
+            rasters: (0..plan.program().steps().len()).map(|_| None).collect(),
+            secret,
+            public_seed: &self.public_seed,
+            plan: &plan,
+        };
+        let mut ticket = Ticket { input_mask: Share::default(), steps: Vec::new() };
+        for (id, step) in plan.program().steps().iter().enumerate() {
+            ch.enter(Phase::Offline, id);
+            let mut offline = HospitalOffline {
+                ch: &mut *ch,
+                sender: &mut self.sender,
+                receiver: &mut self.receiver,
+                prg: &mut prg,
+            };
+            let prepared = match step {
+                Step::Input(s) => {
+                    let mask = walk.choose(s.out, offline.prg)?;
+                    ticket.input_mask = Zeroizing::new(mask.clone());
+                    walk.shares.set(s.out, mask);
+                    Prepared::Local
+                }
+                Step::Linear(_) => {
+                    walk.linear(&mut offline, id, (*self.hints).as_ref())?;
+                    Prepared::Local
+                }
+                Step::Truncate(_) => Prepared::Truncate(walk.truncate(&mut offline, step)?),
+                Step::Relu(s) => Prepared::Relus(vec![walk.relu(&mut offline, s)?]),
+                Step::ReluClipped(s) => Prepared::Relus(vec![walk.relu_clipped(&mut offline, s)?]),
+                Step::MaxPool(s) => Prepared::Relus(walk.max_pool(&mut offline, s)?),
+                Step::Output(s) => Prepared::Output(walk.shares.get(s.input)?.clone()),
+                Step::Add(_) | Step::Concat(_) | Step::SumPool(_) | Step::Subsample(_) => {
+                    walk.shares.apply_local(&plan, step)?;
+                    Prepared::Local
+                }
+            };
+            ticket.steps.push(prepared);
+            walk.shares.retire(&plan, id);
+        }
+        ch.recv(Kind::Done, 0, &mut Vec::new())?;
+        Ok(ticket)
+    }
+
+    /// Spends a ticket on an input `x` (channels, height, width), and returns the signed values of every
+    /// output.
+    ///
+    /// # Errors
+    /// [`ProtocolError::Argument`] before anything is sent when `x` has a wrong size (the ticket is gone
+    /// all the same); any other [`ProtocolError`] ends the session.
+    pub fn infer(
+        &mut self,
+        ch: &mut dyn Channel,
+        ticket: Ticket,
+        x: &[i32],
+    ) -> Result<Vec<Vec<i64>>, ProtocolError> {
+        let program = self.plan.program();
+        if x.len() != ticket.input_mask.len() {
+            return Err(ProtocolError::Argument(format!(
+                "input: expected shape {:?}, got {} elements",
+                program.input_shape(),
+                x.len()
+            )));
+        }
+        let mut outputs = Vec::new();
+        for (id, (step, prepared)) in program.steps().iter().zip(ticket.steps).enumerate() {
+            ch.enter(Phase::Online, id);
+            if let Step::Input(s) = step {
+                let value = program.value(s.out);
+                let masked: Vec<u32> = x
+                    .iter()
+                    .zip(ticket.input_mask.iter())
+                    .map(|(&x, &r)| (x as u32).wrapping_sub(r) & value.mask())
+                    .collect();
+                wire::send_words(ch, Kind::MaskedInput, &masked, value.ring_bits)?;
+            }
+            match prepared {
+                Prepared::Local => {}
+                Prepared::Truncate(truncate) => truncate.answer(ch)?,
+                Prepared::Relus(relus) => relus.into_iter().try_for_each(|relu| relu.answer(ch))?,
+                Prepared::Output(share) => {
+                    let bits = program.value(step.inputs()[0]).ring_bits;
+                    let mut theirs = vec![0; share.len()];
+                    wire::recv_words(ch, Kind::Output, &mut theirs, bits)?;
+                    outputs.push(share.iter().zip(&theirs).map(|(&h, &d)| signed(h.wrapping_add(d), bits)).collect());
+                }
+            }
+        }
+        Ok(outputs)
+    }
+}
+
+/// A residue mod 2^bits read as a signed number.
+fn signed(word: u32, bits: u32) -> i64 {
+    i64::from((word << (32 - bits)) as i32 >> (32 - bits))
+}
+
+/// The name of one direction of OTs in one session.
+pub(crate) fn label(direction: &[u8], session_id: &[u8; 32]) -> Vec<u8> {
+    [b"blindread ot v1 ", direction, b" ", session_id.as_slice()].concat()
+}
+
+/// The offline walk on H's masks.
+struct Walk<'a> {
+    shares: Shares,
+    /// Lattice masks drawn before their linear step, by the step that makes its input.
+    rasters: Vec<Option<Share>>,
+    secret: HospitalSecret,
+    public_seed: &'a [u8; 32],
+    plan: &'a Plan,
+}
+
+impl Walk<'_> {
+    /// The padded raster of lattice masks of a linear step; each is drawn once.
+    fn raster(&self, id: StepId, prg: &mut Prg) -> Result<Share, ProtocolError> {
+        let linear = self.plan.linear(id)?;
+        let bits = self.plan.program().value(self.plan.program().steps()[id].inputs()[0]).ring_bits;
+        let mut padded = Zeroizing::new(vec![0; linear.shape.padded_len()]);
+        self.secret.input_masks(&linear.layout, self.public_seed, linear.first_index, bits, prg, &mut padded);
+        Ok(padded)
+    }
+
+    /// H's share of a value whose mask H may choose: the lattice mask of its linear step, or uniform.
+    fn choose(&mut self, value: ValueId, prg: &mut Prg) -> Result<Vec<u32>, ProtocolError> {
+        if let Some(id) = self.plan.target(value) {
+            let padded = self.raster(id, prg)?;
+            let (map, _) = raster::split(&self.plan.linear(id)?.shape, &padded);
+            self.rasters[id] = Some(padded);
+            return Ok(map);
+        }
+        let value = self.plan.program().value(value);
+        let mut mask = vec![0; value.len()];
+        random::words(prg, value.mask(), &mut mask);
+        Ok(mask)
+    }
+
+    fn linear(&mut self, off: &mut HospitalOffline<'_>, id: StepId, hints: &[u8]) -> Result<(), ProtocolError> {
+        let step = &self.plan.program().steps()[id];
+        let linear = self.plan.linear(id)?;
+        let value = self.plan.program().value(step.inputs()[0]);
+        let padded = match self.rasters[id].take() {
+            Some(padded) => padded,
+            None => self.raster(id, off.prg)?,
+        };
+        let (map, border) = raster::split(&linear.shape, &padded);
+        if !linear.masked_by_producer {
+            let share = self.shares.get(step.inputs()[0])?;
+            let difference: Vec<u32> =
+                share.iter().zip(&map).map(|(&x, &r)| x.wrapping_sub(r) & value.mask()).collect();
+            wire::send_words(off.ch, Kind::Remask, &difference, value.ring_bits)?;
+        }
+        wire::send_words(off.ch, Kind::PaddingMasks, &border, value.ring_bits)?;
+        if let Some(out) = step.output() {
+            let mut share = vec![0; self.plan.program().value(out).len()];
+            self.secret.output_shares(&linear.layout, &hints[linear.hints.clone()], value.ring_bits, &mut share)
+                .map_err(|e| ProtocolError::Argument(e.to_string()))?;
+            self.shares.set(out, share);
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, off: &mut HospitalOffline<'_>, step: &Step) -> Result<HospitalTruncate, ProtocolError> {
+        let Step::Truncate(s) = step else {
+            return Err(ProtocolError::Argument("expected a truncation".into()));
+        };
+        let (input, out) = (self.plan.program().value(s.input), self.plan.program().value(s.out));
+        let truncation = Truncation { from_bits: input.ring_bits, to_bits: out.ring_bits, shift: s.shift };
+        let (prepared, share) = HospitalTruncate::prepare(off, truncation, self.shares.get(s.input)?)?;
+        self.shares.set(s.out, share);
+        Ok(prepared)
+    }
+
+    fn relu(&mut self, off: &mut HospitalOffline<'_>, s: &Relu) -> Result<HospitalRelu, ProtocolError> {
+        let target = self.choose(s.out, off.prg)?;
+        let out_bits = self.plan.program().value(s.out).ring_bits;
+        let relu = HospitalRelu::prepare(off, s.window, out_bits, self.shares.get(s.input)?, &target)?;
+        self.shares.set(s.out, target);
+        Ok(relu)
+    }
+
+    /// ReLU(y) - ReLU(y - ceiling): two ReLUs of one share, the second with a mask of its own that the
+    /// first one's target takes up.
+    fn relu_clipped(&mut self, off: &mut HospitalOffline<'_>, s: &Relu) -> Result<HospitalRelu, ProtocolError> {
+        let out = self.plan.program().value(s.out);
+        let target = self.choose(s.out, off.prg)?;
+        let n = target.len();
+        let mut targets = Zeroizing::new(vec![0; 2 * n]);
+        random::words(off.prg, out.mask(), &mut targets[n..]);
+        for i in 0..n {
+            targets[i] = target[i].wrapping_add(targets[n + i]) & out.mask();
+        }
+        let share = self.shares.get(s.input)?;
+        let both = Zeroizing::new([share.as_slice(), share.as_slice()].concat());
+        let relu = HospitalRelu::prepare(off, s.window, out.ring_bits, &both, &targets)?;
+        self.shares.set(s.out, target);
+        Ok(relu)
+    }
+
+    fn max_pool(&mut self, off: &mut HospitalOffline<'_>, s: &MaxPool) -> Result<Vec<HospitalRelu>, ProtocolError> {
+        let input = self.plan.program().value(s.input);
+        let (mask, bits) = (input.mask(), input.ring_bits);
+        let mut source = self.shares.get(s.input)?.clone();
+        let mut relus = Vec::new();
+        for stage in max_pool::stages(input.shape, s) {
+            let mut best = Zeroizing::new(max_pool::gather(&source, &stage.first));
+            for round in &stage.rounds {
+                let challenger = Zeroizing::new(max_pool::gather(&source, &round.challenger));
+                let mut y = Zeroizing::new(max_pool::gather(&best, &round.kept));
+                let mut fresh = Zeroizing::new(vec![0; y.len()]);
+                random::words(off.prg, mask, &mut fresh);
+                for (y, &b) in y.iter_mut().zip(challenger.iter()) {
+                    *y = y.wrapping_sub(b) & mask;
+                }
+                relus.push(HospitalRelu::prepare(off, s.window, bits, &y, &fresh)?);
+                for ((&at, &r), &b) in round.kept.iter().zip(fresh.iter()).zip(challenger.iter()) {
+                    best[at as usize] = r.wrapping_add(b) & mask;
+                }
+            }
+            source = best;
+        }
+        self.shares.set(s.out, source.to_vec());
+        Ok(relus)
+    }
+}

@@ -1,0 +1,336 @@
+//! ReLU on shares: the sign by [`crate::carry`], then the product by [`crate::mux`].
+//!
+//! Function: D learns z = b * y - r', b = \[y >= 0\] xor flip, for y = y_H + y_D mod 2^ell and H's r'.
+//! Requires: |y| < 2^(k-1) - 2^m for the window [m, k). Error: below 2^m, only where |y| < 2^m.
+//! Rounds: one per chunk and one. Bits online for [1, 12) and ell = 27: 115; offline: one 1-of-16 OT
+//! per chunk, two OTs, ell' bits.
+//! Security: semi-honest; see the parts. Offline material is used once and erased on drop.
+
+use blindread_lattice::Prg;
+use blindread_ot::{OtReceiverEngine, OtSenderEngine};
+use zeroize::Zeroizing;
+
+use crate::carry::{self, Chunk};
+use crate::channel::{Channel, Kind};
+use crate::error::ProtocolError;
+use crate::mux;
+use crate::program::ring_mask;
+use crate::random;
+use crate::wire;
+
+/// Elements whose offline messages are exchanged together: large enough for the network, small enough
+/// for the caches.
+pub const OFFLINE_STRIPE: usize = 1 << 17;
+/// Elements that pass the online rounds together.
+pub const ONLINE_STRIPE: usize = 1 << 20;
+
+type Secret<T> = Zeroizing<Vec<T>>;
+
+/// What H keeps for one vector of ReLUs.
+pub struct HospitalRelu {
+    chunks: Vec<Chunk>,
+    tables: Vec<Secret<u16>>,
+    pads: Vec<Secret<u16>>,
+    pi: Secret<u8>,
+    zero: Secret<u32>,
+    one: Secret<u32>,
+    out_bits: u32,
+}
+
+/// What D keeps for one vector of ReLUs.
+pub struct DeveloperRelu {
+    chunks: Vec<Chunk>,
+    top: u32,
+    /// Per chunk: omega in four bits, its pad above.
+    picks: Vec<Secret<u8>>,
+    choices: Secret<u8>,
+    w: Secret<u32>,
+    tau: Secret<u32>,
+    difference: Secret<u32>,
+    out_bits: u32,
+}
+
+fn secret<T: zeroize::Zeroize + Clone + Default>(len: usize) -> Secret<T> {
+    Zeroizing::new(vec![T::default(); len])
+}
+
+/// H's OT engines and randomness for one ticket.
+pub struct HospitalOffline<'a> {
+    /// The connection.
+    pub ch: &'a mut dyn Channel,
+    /// H as OT sender.
+    pub sender: &'a mut dyn OtSenderEngine,
+    /// H as OT receiver.
+    pub receiver: &'a mut dyn OtReceiverEngine,
+    /// H's randomness for this ticket.
+    pub prg: &'a mut Prg,
+}
+
+/// D's OT engines for one ticket.
+pub struct DeveloperOffline<'a> {
+    /// The connection.
+    pub ch: &'a mut dyn Channel,
+    /// D as OT sender.
+    pub sender: &'a mut dyn OtSenderEngine,
+    /// D as OT receiver.
+    pub receiver: &'a mut dyn OtReceiverEngine,
+}
+
+impl HospitalOffline<'_> {
+    /// `n` random OTs with D as the receiver: both pads of each.
+    pub(crate) fn send_ot(&mut self, bits: u32, first: &mut [u32], second: &mut [u32]) -> Result<(), ProtocolError> {
+        send_ot(self.ch, self.sender, bits, first, second)
+    }
+}
+
+impl DeveloperOffline<'_> {
+    /// `n` random OTs with D as the receiver: its choices and pads.
+    pub(crate) fn recv_ot(&mut self, bits: u32, choices: &mut [u8], pads: &mut [u32]) -> Result<(), ProtocolError> {
+        recv_ot(self.ch, self.receiver, bits, choices, pads)
+    }
+}
+
+fn send_ot(
+    ch: &mut dyn Channel,
+    engine: &mut dyn OtSenderEngine,
+    bits: u32,
+    first: &mut [u32],
+    second: &mut [u32],
+) -> Result<(), ProtocolError> {
+    let mut body = Vec::new();
+    ch.recv(Kind::OtCorrections, engine.random_ot_len(first.len()), &mut body)?;
+    engine.random_ot(first.len(), bits, &body, first, second).map_err(|e| ProtocolError::Message(e.to_string()))
+}
+
+fn recv_ot(
+    ch: &mut dyn Channel,
+    engine: &mut dyn OtReceiverEngine,
+    bits: u32,
+    choices: &mut [u8],
+    pads: &mut [u32],
+) -> Result<(), ProtocolError> {
+    let mut body = Vec::new();
+    engine
+        .random_ot(pads.len(), bits, &mut body, choices, pads)
+        .map_err(|e| ProtocolError::Message(e.to_string()))?;
+    ch.send(Kind::OtCorrections, &body)?;
+    Ok(())
+}
+
+impl HospitalRelu {
+    /// Offline: `y` are H's shares of the values, `target` H's shares of the results (ring `out_bits`).
+    ///
+    /// # Errors
+    /// Those of the channel, and malformed corrections.
+    pub fn prepare(
+        off: &mut HospitalOffline<'_>,
+        window: [u32; 2],
+        out_bits: u32,
+        y: &[u32],
+        target: &[u32],
+    ) -> Result<Self, ProtocolError> {
+        let n = y.len();
+        let chunks = carry::chunks(window);
+        let mut this = Self {
+            tables: chunks.iter().map(|_| secret(n)).collect(),
+            pads: chunks.iter().map(|_| secret(n)).collect(),
+            chunks,
+            pi: secret(n),
+            zero: secret(n),
+            one: secret(n),
+            out_bits,
+        };
+        let mut start = 0;
+        while start < n {
+            let end = n.min(start + OFFLINE_STRIPE);
+            this.prepare_stripe(off, window, start..end, &y[start..end], &target[start..end])?;
+            start = end;
+        }
+        Ok(this)
+    }
+
+    fn prepare_stripe(
+        &mut self,
+        off: &mut HospitalOffline<'_>,
+        window: [u32; 2],
+        at: std::ops::Range<usize>,
+        y: &[u32],
+        target: &[u32],
+    ) -> Result<(), ProtocolError> {
+        let (n, mask) = (y.len(), ring_mask(self.out_bits));
+        let mut body = Vec::new();
+        for pads in &mut self.pads {
+            off.ch.recv(Kind::OtCorrections, off.sender.one_of_16_len(n), &mut body)?;
+            off.sender
+                .one_of_16(n, &body, &mut pads[at.clone()])
+                .map_err(|e| ProtocolError::Message(e.to_string()))?;
+        }
+        let (mut first, mut second) = (secret::<u32>(n), secret::<u32>(n));
+        off.send_ot(self.out_bits, &mut first, &mut second)?;
+        let mut pad = secret::<u32>(n);
+        let pi = &mut self.pi[at.clone()];
+        recv_ot(off.ch, off.receiver, self.out_bits, pi, &mut pad)?;
+
+        let mut pi_in = secret::<u8>(n);
+        let mut pi_out = secret::<u8>(n);
+        for (j, &chunk) in self.chunks.iter().enumerate() {
+            if j + 1 < self.chunks.len() {
+                random::bits(off.prg, &mut pi_out);
+            } else {
+                carry::bits(y, window[1] - 1, &mut pi_out);
+                for (out, &pi) in pi_out.iter_mut().zip(pi.iter()) {
+                    *out ^= pi;
+                }
+            }
+            carry::tables(chunk, y, &pi_in, &pi_out, &mut self.tables[j][at.clone()]);
+            std::mem::swap(&mut pi_in, &mut pi_out);
+        }
+
+        let reduced = Zeroizing::new(y.iter().map(|&y| y & mask).collect::<Vec<_>>());
+        let inputs = mux::HospitalInputs { y: &reduced, pi, pad: &pad, first: &first, second: &second, target };
+        let mut corrections = vec![0; n];
+        mux::prepare(&inputs, mask, &mut corrections, &mut self.zero[at.clone()], &mut self.one[at]);
+        wire::send_words(off.ch, Kind::CotCorrections, &corrections, self.out_bits)
+    }
+
+    /// Online: answers D's look-ups and its multiplexer request.
+    ///
+    /// # Errors
+    /// Those of the channel.
+    pub fn answer(self, ch: &mut dyn Channel) -> Result<(), ProtocolError> {
+        let n = self.pi.len();
+        let mask = ring_mask(self.out_bits);
+        let mut start = 0;
+        while start < n {
+            let at = start..n.min(start + ONLINE_STRIPE);
+            let count = at.len();
+            let (mut bytes, mut answers) = (vec![0; count], vec![0u16; count]);
+            for (j, chunk) in self.chunks.iter().enumerate() {
+                wire::recv_nibbles(ch, Kind::ChunkIndices, &mut bytes)?;
+                carry::answer(&self.tables[j][at.clone()], &self.pads[j][at.clone()], &bytes, &mut answers);
+                wire::send_tables(ch, Kind::ChunkTables, &answers, chunk.entries())?;
+            }
+            let (mut request, mut answer) = (vec![0; count], vec![0; count]);
+            wire::recv_bits(ch, Kind::MuxRequest, &mut bytes)?;
+            wire::recv_words(ch, Kind::MuxRequest, &mut request, self.out_bits)?;
+            let (zero, one) = (&self.zero[at.clone()], &self.one[at.clone()]);
+            mux::answer(zero, one, &self.pi[at.clone()], &bytes, &request, mask, &mut answer);
+            wire::send_words(ch, Kind::MuxAnswer, &answer, self.out_bits)?;
+            start = at.end;
+        }
+        Ok(())
+    }
+}
+
+impl DeveloperRelu {
+    /// Offline, for `n` values.
+    ///
+    /// # Errors
+    /// Those of the channel, and malformed corrections.
+    pub fn prepare(
+        off: &mut DeveloperOffline<'_>,
+        window: [u32; 2],
+        out_bits: u32,
+        n: usize,
+    ) -> Result<Self, ProtocolError> {
+        let chunks = carry::chunks(window);
+        let mut this = Self {
+            picks: chunks.iter().map(|_| secret(n)).collect(),
+            chunks,
+            top: window[1] - 1,
+            choices: secret(n),
+            w: secret(n),
+            tau: secret(n),
+            difference: secret(n),
+            out_bits,
+        };
+        let mut start = 0;
+        while start < n {
+            let end = n.min(start + OFFLINE_STRIPE);
+            this.prepare_stripe(off, start..end)?;
+            start = end;
+        }
+        Ok(this)
+    }
+
+    fn prepare_stripe(
+        &mut self,
+        off: &mut DeveloperOffline<'_>,
+        at: std::ops::Range<usize>,
+    ) -> Result<(), ProtocolError> {
+        let (n, mask) = (at.len(), ring_mask(self.out_bits));
+        let mut body = Vec::new();
+        let mut pads = secret::<u8>(n);
+        for picks in &mut self.picks {
+            body.clear();
+            let picks = &mut picks[at.clone()];
+            off.receiver
+                .one_of_16(n, &mut body, picks, &mut pads)
+                .map_err(|e| ProtocolError::Message(e.to_string()))?;
+            off.ch.send(Kind::OtCorrections, &body)?;
+            for (pick, &pad) in picks.iter_mut().zip(pads.iter()) {
+                *pick |= pad << 4;
+            }
+        }
+        let choices = &mut self.choices[at.clone()];
+        let w = &mut self.w[at.clone()];
+        off.recv_ot(self.out_bits, choices, w)?;
+        let mut second = secret::<u32>(n);
+        let tau = &mut self.tau[at.clone()];
+        send_ot(off.ch, off.sender, self.out_bits, tau, &mut second)?;
+        for ((difference, &first), &second) in self.difference[at].iter_mut().zip(tau.iter()).zip(second.iter()) {
+            *difference = first.wrapping_sub(second) & mask;
+        }
+        let mut corrections = vec![0; n];
+        wire::recv_words(off.ch, Kind::CotCorrections, &mut corrections, self.out_bits)?;
+        mux::receive(choices, &corrections, mask, w);
+        Ok(())
+    }
+
+    /// Online: from D's shares `y` (threshold added) and, per element, the private sign, D's shares of
+    /// the results, in place.
+    ///
+    /// # Errors
+    /// Those of the channel.
+    pub fn evaluate(
+        self,
+        ch: &mut dyn Channel,
+        y: &mut [u32],
+        flip: impl Fn(usize) -> u8,
+    ) -> Result<(), ProtocolError> {
+        let n = y.len();
+        let mask = ring_mask(self.out_bits);
+        let mut start = 0;
+        while start < n {
+            let at = start..n.min(start + ONLINE_STRIPE);
+            let count = at.len();
+            let y = &mut y[at.clone()];
+            let (mut beta, mut index, mut delta) = (vec![0u8; count], vec![0u8; count], vec![0u8; count]);
+            let mut answers = vec![0u16; count];
+            for (j, &chunk) in self.chunks.iter().enumerate() {
+                let picks = &self.picks[j][at.clone()];
+                carry::indices(chunk, y, &beta, &mut index);
+                for ((delta, &index), &pick) in delta.iter_mut().zip(&index).zip(picks) {
+                    *delta = index ^ (pick & 15);
+                }
+                wire::send_nibbles(ch, Kind::ChunkIndices, &delta)?;
+                wire::recv_tables(ch, Kind::ChunkTables, &mut answers, chunk.entries())?;
+                carry::pick(&answers, &index, picks, &mut beta);
+            }
+            for (i, beta) in beta.iter_mut().enumerate() {
+                *beta ^= 1 ^ (y[i] >> self.top & 1) as u8 ^ flip(at.start + i);
+            }
+            let (mut flips, mut request) = (index, vec![0u32; count]);
+            let choices = &self.choices[at.clone()];
+            let difference = &self.difference[at.clone()];
+            mux::request(&beta, y, choices, difference, mask, &mut flips, &mut request);
+            wire::send_bits(ch, Kind::MuxRequest, &flips)?;
+            wire::send_words(ch, Kind::MuxRequest, &request, self.out_bits)?;
+            wire::recv_words(ch, Kind::MuxAnswer, &mut request, self.out_bits)?;
+            mux::finish(&beta, y, &flips, &self.w[at.clone()], &self.tau[at.clone()], mask, &mut request);
+            y.copy_from_slice(&request);
+            start = at.end;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,274 @@
+//! The whole walk of both parties, with real cryptography, against a plain evaluation.
+
+mod common;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::thread;
+
+use blindread_lattice::Prg;
+use blindread_protocol::channel::{ChannelError, Kind};
+use blindread_protocol::{Parameters, Plan, Program, ProtocolError, StepParameters, developer, hospital, make_hints};
+use common::{MemoryChannel, pair};
+
+/// Every operation once: stem, pooling, thresholds, residual, clipped ReLU, concatenation, head.
+const PROGRAM: &str = r#"{"format":"blindread.program","version":1,
+ "values":[
+  {"shape":[2,12,10],"ring_bits":27},{"shape":[6,6,5],"ring_bits":27},{"shape":[6,6,5],"ring_bits":27},
+  {"shape":[6,3,3],"ring_bits":27},{"shape":[6,3,3],"ring_bits":27},{"shape":[6,3,3],"ring_bits":27},
+  {"shape":[6,3,3],"ring_bits":27},{"shape":[6,3,3],"ring_bits":27},{"shape":[6,3,3],"ring_bits":27},
+  {"shape":[12,3,3],"ring_bits":27},{"shape":[12,2,2],"ring_bits":27},{"shape":[12,1,1],"ring_bits":27},
+  {"shape":[12,1,1],"ring_bits":30},{"shape":[3,1,1],"ring_bits":30}],
+ "steps":[
+  {"op":"input","name":"image","out":0},
+  {"op":"linear","name":"stem","in":0,"out":1,"kernel":[3,3],"stride":[2,2],"dilation":[1,1],"padding":[1,1,1,1],"groups":1},
+  {"op":"truncate","name":"stem:t","in":1,"out":2,"shift":6},
+  {"op":"max_pool","name":"pool","in":2,"out":3,"pool":[3,3],"stride":[2,2],"padding":[1,1,1,1],"window":[0,15]},
+  {"op":"relu","name":"relu","in":3,"out":4,"window":[0,14]},
+  {"op":"linear","name":"block","in":4,"out":5,"kernel":[3,3],"stride":[1,1],"dilation":[1,1],"padding":[1,1,1,1],"groups":2},
+  {"op":"add","name":"residual","in":[5,4],"shift":[0,6],"out":6},
+  {"op":"truncate","name":"residual:t","in":6,"out":7,"shift":6},
+  {"op":"relu_clipped","name":"relu6","in":7,"out":8,"window":[0,15]},
+  {"op":"concat","name":"concat","in":[4,8],"out":9},
+  {"op":"subsample","name":"sub","in":9,"out":10,"stride":[2,2]},
+  {"op":"sum_pool","name":"gap","in":10,"out":11,"pool":[2,2],"stride":[2,2],"padding":[0,0,0,0]},
+  {"op":"truncate","name":"gap:t","in":11,"out":12,"shift":1},
+  {"op":"linear","name":"head","in":12,"out":13,"kernel":[1,1],"stride":[1,1],"dilation":[1,1],"padding":[0,0,0,0],"groups":1},
+  {"op":"output","name":"features","in":9},
+  {"op":"output","name":"logits","in":13}]}"#;
+
+struct Case {
+    plan: Arc<Plan>,
+    parameters: Arc<Parameters>,
+    hints: Arc<Vec<u8>>,
+    secrets: Arc<Vec<u8>>,
+}
+
+fn small(n: usize, span: i32, seed: i32) -> Vec<i32> {
+    (0..n as i32).map(|i| (i.wrapping_mul(7919).wrapping_add(seed * 104_729) >> 3).rem_euclid(2 * span + 1) - span).collect()
+}
+
+fn linear(weights: usize, bias: usize, seed: i32) -> StepParameters {
+    StepParameters::Linear {
+        weights: small(weights, 60, seed).into_iter().map(|w| w as i16).collect(),
+        bias: small(bias, 900, seed + 1).into_iter().map(i64::from).collect(),
+    }
+}
+
+fn case() -> Case {
+    let program = Program::from_json(PROGRAM).unwrap();
+    let parameters = HashMap::from([
+        ("stem".to_string(), linear(6 * 2 * 9, 6 * 6 * 5, 1)),
+        ("block".to_string(), linear(6 * 3 * 9, 6, 2)),
+        ("head".to_string(), linear(3 * 12, 3, 3)),
+        (
+            "relu".to_string(),
+            StepParameters::Relu { threshold: small(6, 50, 4), flip: vec![false, true, false, false, true, false] },
+        ),
+        (
+            "relu6".to_string(),
+            StepParameters::ReluClipped { threshold: small(6, 50, 5), ceiling: vec![300, 20, 4000, 1, 77, 900] },
+        ),
+    ]);
+    let parameters = Arc::new(Parameters::new(&program, parameters).unwrap());
+    let plan = Arc::new(Plan::new(program).unwrap());
+    let (hints, secrets) = make_hints(&plan, &parameters, &[7; 32], &mut Prg::from_seed(entropy())).unwrap();
+    Case { plan, parameters, hints: Arc::new(hints), secrets: Arc::new(secrets) }
+}
+
+fn entropy() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).unwrap();
+    bytes
+}
+
+type Outputs = Result<Vec<Vec<i64>>, ProtocolError>;
+
+fn run(
+    case: &Case,
+    (mut h, mut d): (MemoryChannel, MemoryChannel),
+    images: Vec<Vec<i32>>,
+) -> (Vec<Outputs>, Result<(), ProtocolError>) {
+    let (plan, parameters, secrets) = (case.plan.clone(), case.parameters.clone(), case.secrets.clone());
+    let count = images.len();
+    let developer = thread::spawn(move || {
+        let mut session = developer::Session::setup(&mut d, plan, parameters, secrets, [9; 32], entropy())?;
+        for id in 0..count {
+            let ticket = session.prepare(&mut d, id as u64, entropy())?;
+            session.infer(&mut d, ticket, 0.0, entropy())?;
+        }
+        Ok(())
+    });
+    let setup = hospital::Session::setup(&mut h, case.plan.clone(), case.hints.clone(), [7; 32], [9; 32], entropy());
+    let outputs = match setup {
+        Err(error) => vec![Err(error)],
+        Ok(mut session) => {
+            let mut outputs = Vec::new();
+            for (id, image) in images.iter().enumerate() {
+                let result = session
+                    .prepare(&mut h, id as u64, entropy())
+                    .and_then(|ticket| session.infer(&mut h, ticket, image));
+                let failed = result.is_err();
+                outputs.push(result);
+                if failed {
+                    break;
+                }
+            }
+            outputs
+        }
+    };
+    drop(h);
+    (outputs, developer.join().unwrap())
+}
+
+fn conv(x: &[i64], [c, h, w]: [usize; 3], p: &StepParameters, o: usize, stride: usize, groups: usize, k: usize) -> Vec<i64> {
+    let StepParameters::Linear { weights, bias } = p else { unreachable!() };
+    let pad = k / 2;
+    let (oh, ow) = ((h + 2 * pad - k) / stride + 1, (w + 2 * pad - k) / stride + 1);
+    let per = c / groups;
+    let mut out = Vec::new();
+    for out_c in 0..o {
+        for y in 0..oh {
+            for x0 in 0..ow {
+                let at = (out_c * oh + y) * ow + x0;
+                let mut sum = bias[if bias.len() == o { out_c } else { at }];
+                for i in 0..per {
+                    let in_c = out_c / (o / groups) * per + i;
+                    for dy in 0..k {
+                        for dx in 0..k {
+                            let (yy, xx) = ((y * stride + dy).wrapping_sub(pad), (x0 * stride + dx).wrapping_sub(pad));
+                            if yy < h && xx < w {
+                                sum += i64::from(weights[((out_c * per + i) * k + dy) * k + dx]) * x[(in_c * h + yy) * w + xx];
+                            }
+                        }
+                    }
+                }
+                out.push(sum);
+            }
+        }
+    }
+    out
+}
+
+/// Plain evaluation in floating-point-free arithmetic; returns (features, logits).
+fn plain(image: &[i32]) -> (Vec<i64>, Vec<i64>) {
+    let x: Vec<i64> = image.iter().map(|&v| i64::from(v)).collect();
+    let stem = conv(&x, [2, 12, 10], &linear(108, 180, 1), 6, 2, 1, 3);
+    let t: Vec<i64> = stem.iter().map(|y| (y + 32) >> 6).collect();
+    let mut pooled = Vec::new();
+    for c in 0..6usize {
+        for y in 0..3usize {
+            for x in 0..3usize {
+                let mut best = i64::MIN;
+                for yy in (2 * y).saturating_sub(1)..=(2 * y + 1).min(5) {
+                    for xx in (2 * x).saturating_sub(1)..=(2 * x + 1).min(4) {
+                        best = best.max(t[(c * 6 + yy) * 5 + xx]);
+                    }
+                }
+                pooled.push(best);
+            }
+        }
+    }
+    let flips = [false, true, false, false, true, false];
+    let thresholds = small(6, 50, 4);
+    let relu: Vec<i64> = pooled
+        .iter()
+        .enumerate()
+        .map(|(i, &v)| {
+            let y = v + i64::from(thresholds[i / 9]);
+            if (y >= 0) != flips[i / 9] { y } else { 0 }
+        })
+        .collect();
+    let block = conv(&relu, [6, 3, 3], &linear(162, 6, 2), 6, 1, 2, 3);
+    let sum: Vec<i64> = block.iter().zip(&relu).map(|(b, r)| (b + (r << 6) + 32) >> 6).collect();
+    let (thresholds, ceilings) = (small(6, 50, 5), [300, 20, 4000, 1, 77, 900]);
+    let clipped: Vec<i64> = sum
+        .iter()
+        .enumerate()
+        .map(|(i, &v)| (v + i64::from(thresholds[i / 9])).clamp(0, ceilings[i / 9]))
+        .collect();
+    let features = [relu, clipped].concat();
+    let gap: Vec<i64> = features.chunks(9).map(|m| (m[0] + m[2] + m[6] + m[8] + 1) >> 1).collect();
+    let logits = conv(&gap, [12, 1, 1], &linear(36, 3, 3), 3, 1, 1, 1);
+    (features, logits)
+}
+
+#[test]
+fn walk_of_every_operation_agrees_with_plain_evaluation() {
+    let case = case();
+    let images: Vec<Vec<i32>> = (0..3).map(|seed| small(240, 120, 40 + seed)).collect();
+    let (outputs, developer) = run(&case, pair(), images.clone());
+    developer.unwrap();
+    for (image, output) in images.iter().zip(outputs) {
+        let output = output.unwrap();
+        let (features, logits) = plain(image);
+        assert!(features.iter().any(|&f| f > 20), "the case exercises something");
+        // Rounding of each input by 1/2 with weights up to 60, and the drowning noise of 2^9 raw units.
+        for (got, expected) in output[0].iter().zip(&features) {
+            assert!((got - expected).abs() <= 150, "features: got {got}, expected {expected}");
+        }
+        for (got, expected) in output[1].iter().zip(&logits) {
+            assert!((got - expected).abs() <= 60_000, "logits: got {got}, expected {expected}");
+        }
+    }
+}
+
+#[test]
+fn a_flipped_message_changes_the_answer_or_ends_the_session_but_never_panics() {
+    let case = case();
+    let image = small(240, 120, 1);
+    let (mut h, d) = pair();
+    let honest = run(&case, (h, d), vec![image.clone()]).0.remove(0).unwrap();
+    let mut changed = 0;
+    for at in [0, 2, 3, 4, 6, 9, 14, 20, 30] {
+        let d;
+        (h, d) = pair();
+        h.corrupt = Some(at);
+        match run(&case, (h, d), vec![image.clone()]).0.remove(0) {
+            Err(_) => changed += 1,
+            Ok(output) => changed += usize::from(output[0].iter().zip(&honest[0]).any(|(a, b)| (a - b).abs() > 100)),
+        }
+    }
+    assert!(changed >= 4, "only {changed} corrupted messages had an effect");
+}
+
+#[test]
+fn a_cut_connection_ends_both_sides_with_a_named_error() {
+    let case = case();
+    for at in [0, 1, 3, 5, 8, 13, 21, 34, 55] {
+        let (mut h, d) = pair();
+        h.cut = Some(at);
+        let (outputs, developer) = run(&case, (h, d), vec![small(240, 120, 1)]);
+        assert!(matches!(outputs.last(), Some(Err(ProtocolError::Channel(ChannelError::Cancelled)))), "cut at {at}");
+        assert!(matches!(developer, Err(ProtocolError::Channel(ChannelError::Closed { .. }))), "cut at {at}");
+    }
+}
+
+#[test]
+fn two_tickets_never_send_the_same_masked_input() {
+    let case = case();
+    let zero = vec![0; 240];
+    let (h, d) = pair();
+    let (plan, parameters, secrets) = (case.plan.clone(), case.parameters.clone(), case.secrets.clone());
+    let developer = thread::spawn(move || {
+        let mut d = d;
+        let mut session = developer::Session::setup(&mut d, plan, parameters, secrets, [9; 32], entropy()).unwrap();
+        for id in 0..2 {
+            let ticket = session.prepare(&mut d, id, entropy()).unwrap();
+            session.infer(&mut d, ticket, 0.0, entropy()).unwrap();
+        }
+    });
+    let mut h = h;
+    let mut session =
+        hospital::Session::setup(&mut h, case.plan.clone(), case.hints.clone(), [7; 32], [9; 32], entropy()).unwrap();
+    // The same entropy twice, as after a restored snapshot: the peer's nonce must still separate them.
+    for _ in 0..2 {
+        let ticket = session.prepare(&mut h, 0, [3; 32]).unwrap();
+        session.infer(&mut h, ticket, &zero).unwrap();
+    }
+    let masked: Vec<&Vec<u8>> = h.sent.iter().filter(|(kind, _)| *kind == Kind::MaskedInput).map(|(_, b)| b).collect();
+    assert_eq!(masked.len(), 2);
+    assert_ne!(masked[0], masked[1]);
+    assert!(masked[0].iter().zip(masked[1]).filter(|(a, b)| a == b).count() < masked[0].len() / 20);
+    developer.join().unwrap();
+}
