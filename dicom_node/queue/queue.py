@@ -8,7 +8,7 @@ from random import SystemRandom
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from dicom_node.config import QueueSettings
 from dicom_node.errors import LeaseLost, NodeError
@@ -24,7 +24,7 @@ from dicom_node.queue.records import (
 )
 from dicom_node.queue.states import CLAIMABLE, Event, State
 from dicom_node.queue.store import open_engine, reading, writing
-from dicom_node.queue.tables import deliveries, instances, outcomes, studies
+from dicom_node.queue.tables import deliveries, history, instances, outcomes, studies
 
 _JITTER = SystemRandom()
 
@@ -176,6 +176,26 @@ class Queue:
         with writing(self._engine) as connection:
             renewed = update(studies).where(studies.c.lease_owner == owner).values(lease_until=until)
             return connection.execute(renewed).rowcount
+
+    def purge(self, *, older_than_s: float) -> int:
+        """Forgets studies that ended well, long ago; returns how many. Their files are orphans then."""
+        limit = self._clock() - older_than_s
+        ended = [State.DELIVERED.value, State.SKIPPED.value, State.CANCELLED.value]
+        old = select(studies.c.id).where(studies.c.state.in_(ended), studies.c.changed_at < limit)
+        with writing(self._engine) as connection:
+            ids = list(connection.scalars(old))
+            made = select(outcomes.c.id).where(outcomes.c.study_id.in_(ids))
+            connection.execute(delete(deliveries).where(deliveries.c.outcome_id.in_(made)))
+            for table in (outcomes, history, instances):
+                connection.execute(delete(table).where(table.c.study_id.in_(ids)))
+            connection.execute(delete(studies).where(studies.c.id.in_(ids)))
+        return len(ids)
+
+    def known_files(self) -> frozenset[str]:
+        """Every path in the spool that a study needs."""
+        with reading(self._engine) as connection:
+            reports = select(outcomes.c.report_path).where(outcomes.c.report_path.is_not(None))
+            return frozenset([*connection.scalars(select(instances.c.path)), *connection.scalars(reports)])
 
     # a worker's turn
 
