@@ -1,6 +1,6 @@
 //! Truncation: division by 2^f with a wrap that is corrected, never guessed.
 //!
-//! Function: x = y / 2^f + e, from Z_(2^ell) to Z_(2^ell'), |e| < 1, mean 0.
+//! Function: x = y / 2^f + e, from Z_(2^ell) to Z_(2^ell'), e in (-1, 1] with mean 2^-f.
 //! Requires: -2^(ell-2) <= y + 2^f < 2^(ell-2). Rounds: one, or none where ell' <= ell - f.
 //! Bits: with g = max(0, ell' - (ell - f)): offline g to D; online 1 to H and g to D.
 //! Security: semi-honest; H sees D's top bit masked by the choice bit of an OT, D sees H's answer

@@ -1,4 +1,5 @@
 //! The whole walk of both parties, with real cryptography, against a plain evaluation.
+#![allow(clippy::unwrap_used, reason = "a failed test may panic")]
 
 mod common;
 

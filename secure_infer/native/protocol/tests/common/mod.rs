@@ -29,10 +29,8 @@ impl Channel for MemoryChannel {
         if self.cut == Some(self.sent.len()) {
             return Err(ChannelError::Cancelled);
         }
-        if self.corrupt == Some(self.sent.len()) {
-            if let Some(byte) = body.first_mut() {
-                *byte ^= 1;
-            }
+        if let (true, Some(byte)) = (self.corrupt == Some(self.sent.len()), body.first_mut()) {
+            *byte ^= 1;
         }
         self.sent.push((kind, body.clone()));
         self.out.send((kind as u8, body)).map_err(|_| ChannelError::Closed { expected: kind })
