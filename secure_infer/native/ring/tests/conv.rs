@@ -1,5 +1,7 @@
 //! Convolutions of random shapes against the definition, on every instruction set.
 
+#![allow(clippy::unwrap_used)] // helpers of tests, which clippy does not recognise as such
+
 use blindread_ring::{ConvKernel, ConvShape, ConvSpec, Instructions};
 use proptest::prelude::*;
 

@@ -1,0 +1,246 @@
+//! The hints of a layer: what the developer computes once per model.
+//!
+//! Function: a'_o = round_{q -> q2}( sum_i W\[o,i\] a_i + p_a v_o + e_o ) for every output polynomial o, with a fresh
+//! ternary v_o, the developer's secret, and a fresh error e_o. Security: an RLWE sample per output polynomial, each with
+//! its own secret; public afterwards. Size: 9216 bytes per output polynomial, and 512 bytes of secret.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use blindread_ring::pack_u64;
+use rand_core::CryptoRng;
+use zeroize::Zeroizing;
+
+use crate::combine::{Halves, combine};
+use crate::error::LatticeError;
+use crate::layout::Layout;
+use crate::ntt::{Poly, forward, inverse, pointwise};
+use crate::params::{HINT_BITS, N};
+use crate::prg::Prg;
+use crate::rounding::{HALF, scale};
+use crate::sample::{Public, add_errors, lift, public, ternary};
+
+/// Bytes of one hint.
+pub(crate) const HINT: usize = N * HINT_BITS as usize / 8;
+/// Bytes of one v_o, two bits a coefficient.
+pub(crate) const SECRET: usize = N / 4;
+/// Output polynomials that a thread computes at once.
+const UNIT: usize = 96;
+
+/// Bytes of a layer's hints.
+pub fn hint_len(layout: &Layout) -> usize {
+    layout.out_polys() * HINT
+}
+
+/// Bytes of a layer's secrets.
+pub fn secret_len(layout: &Layout) -> usize {
+    layout.out_polys() * SECRET
+}
+
+/// Computes the hints (public) and the secrets (the developer's) of a layer.
+///
+/// `first_index` is the layer's first input polynomial in the bundle; [`Layout::in_polys`] indices are taken.
+/// The result depends on `rng` but not on the number of threads.
+///
+/// # Errors
+/// [`LatticeError::Length`] when the number of weights does not fit the layout.
+pub fn hints(
+    layout: &Layout,
+    weights: &[i16],
+    public_seed: &[u8; 32],
+    first_index: u64,
+    rng: &mut impl CryptoRng,
+    threads: usize,
+) -> Result<(Vec<u8>, Zeroizing<Vec<u8>>), LatticeError> {
+    LatticeError::check_len("weights", weights.len(), layout.shape().weights_len())?;
+    let mut seeds = Zeroizing::new(vec![[0; 32]; layout.out_polys()]);
+    seeds.iter_mut().for_each(|seed| rng.fill_bytes(seed));
+    let mut key = Poly::zero();
+    public(public_seed, Public::Key, &mut key);
+    let inputs = expand_inputs(layout.in_polys(), public_seed, first_index, threads);
+    let job = Job {
+        layout,
+        weights,
+        key: &key,
+        inputs: &inputs,
+        seeds: &seeds,
+    };
+    let mut hints = vec![0; hint_len(layout)];
+    let mut secrets = Zeroizing::new(vec![0; secret_len(layout)]);
+    for (index, hint, secret) in in_threads(threads, job.units(), |unit| job.run(unit))
+        .into_iter()
+        .flatten()
+    {
+        hints[index * HINT..][..HINT].copy_from_slice(&hint);
+        secrets[index * SECRET..][..SECRET].copy_from_slice(&secret);
+    }
+    Ok((hints, secrets))
+}
+
+/// Runs `work(0..count)` on some threads; the results in order.
+fn in_threads<T: Send>(threads: usize, count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= count {
+                return done;
+            }
+            done.push((index, work(index)));
+        }
+    };
+    let mut done = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads.clamp(1, count.max(1)))
+            .map(|_| scope.spawn(worker))
+            .collect();
+        let mut done = worker();
+        for other in others {
+            done.extend(
+                other
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            );
+        }
+        done
+    });
+    done.sort_unstable_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+/// The public input polynomials of a layer, by coefficients.
+fn expand_inputs(
+    count: usize,
+    public_seed: &[u8; 32],
+    first_index: u64,
+    threads: usize,
+) -> Vec<Halves> {
+    in_threads(threads, count, |index| {
+        let mut poly = Poly::zero();
+        public(
+            public_seed,
+            Public::Input(first_index.wrapping_add(index as u64)),
+            &mut poly,
+        );
+        inverse(&mut poly);
+        Halves::new(&poly)
+    })
+}
+
+/// The work of a layer, cut in units of outputs that share their terms.
+struct Job<'a> {
+    layout: &'a Layout,
+    weights: &'a [i16],
+    key: &'a Poly,
+    inputs: &'a [Halves],
+    seeds: &'a [[u8; 32]],
+}
+
+type Finished = (usize, Vec<u8>, Zeroizing<Vec<u8>>);
+
+impl Job<'_> {
+    fn units_per_group(&self) -> usize {
+        self.layout.shape().group_outputs().div_ceil(UNIT)
+    }
+
+    fn units(&self) -> usize {
+        self.layout.shape().spec().groups * self.layout.residues() * self.units_per_group()
+    }
+
+    fn run(&self, unit: usize) -> Vec<Finished> {
+        let (job, part) = (unit / self.units_per_group(), unit % self.units_per_group());
+        let (group, residue) = (job / self.layout.residues(), job % self.layout.residues());
+        let per_group = self.layout.shape().group_outputs();
+        let from = group * per_group + part * UNIT;
+        let count = UNIT.min(per_group - part * UNIT);
+        let terms = self.layout.terms(group, residue);
+        let weights = &self.weights[from * terms.len()..(from + count) * terms.len()];
+        let mut sums: Vec<Poly> = (0..count).map(|_| Poly::zero()).collect();
+        combine(self.inputs, &terms, weights, &mut sums);
+        let outputs = sums.iter_mut().enumerate();
+        outputs
+            .map(|(i, sum)| self.finish((from + i) * self.layout.residues() + residue, sum))
+            .collect()
+    }
+
+    /// Hides the sum of output polynomial `index` and rounds it.
+    fn finish(&self, index: usize, sum: &mut Poly) -> Finished {
+        let mut prg = Prg::from_seed(&self.seeds[index]);
+        let secret = ternary(&mut prg);
+        let (mut v, mut mask) = (Poly::zero(), Poly::zero());
+        lift(&secret, &mut v);
+        forward(&mut v);
+        pointwise(&v, self.key, &mut mask);
+        inverse(&mut mask);
+        add_errors(&mut prg, &mut mask);
+        for (sum, &mask) in sum.iter_mut().zip(mask.iter()) {
+            let total = (*sum + mask) % crate::params::Q;
+            *sum = scale(total, HINT_BITS, HALF) & ((1 << HINT_BITS) - 1);
+        }
+        let mut hint = Vec::with_capacity(HINT);
+        pack_u64(&sum[..], HINT_BITS, &mut hint);
+        (index, hint, pack_ternary(&secret))
+    }
+}
+
+/// Two bits a coefficient: 0, 1, and 2 for -1.
+fn pack_ternary(values: &[i8]) -> Zeroizing<Vec<u8>> {
+    let code = |value: &i8| (*value as u8 & 2) | (!(*value as u8 >> 1) & *value as u8 & 1);
+    let fours = values.chunks_exact(4);
+    Zeroizing::new(
+        fours
+            .map(|four| {
+                four.iter()
+                    .rev()
+                    .fold(0, |byte, value| byte << 2 | code(value))
+            })
+            .collect(),
+    )
+}
+
+/// The inverse of `pack_ternary`, modulo q.
+///
+/// # Errors
+/// [`LatticeError::Range`] for the code 3, [`LatticeError::Length`] for another number of bytes.
+pub(crate) fn unpack_ternary(bytes: &[u8], out: &mut Poly) -> Result<(), LatticeError> {
+    LatticeError::check_len("secret", bytes.len(), SECRET)?;
+    let mut invalid = 0;
+    for (four, byte) in out.chunks_exact_mut(4).zip(bytes) {
+        invalid |= byte & (byte >> 1) & 0x55;
+        for (i, value) in four.iter_mut().enumerate() {
+            let (plus, minus) = (
+                u64::from(byte >> (2 * i) & 1),
+                u64::from(byte >> (2 * i + 1) & 1),
+            );
+            *value = plus | minus.wrapping_neg() & (crate::params::Q - 1);
+        }
+    }
+    if invalid == 0 {
+        Ok(())
+    } else {
+        Err(LatticeError::Range("secret"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::Q;
+
+    #[test]
+    fn ternary_values_packed_come_back_modulo_q() {
+        let values: Vec<i8> = (0..N).map(|i| (i * i % 3) as i8 - 1).collect();
+        let (mut poly, mut expected) = (Poly::zero(), Poly::zero());
+        unpack_ternary(&pack_ternary(&values), &mut poly).unwrap();
+        lift(&values, &mut expected);
+        assert!(poly[..] == expected[..] && poly.contains(&(Q - 1)));
+    }
+
+    #[test]
+    fn secret_with_an_unused_code_is_refused() {
+        let mut bytes = vec![0; SECRET];
+        bytes[99] = 0b0011_0000;
+        let refused = unpack_ternary(&bytes, &mut Poly::zero());
+        assert_eq!(refused, Err(LatticeError::Range("secret")));
+        assert_eq!(refused.unwrap_err().code(), "lattice_range");
+    }
+}

@@ -1,0 +1,175 @@
+//! The hospital's side of the correlation: masks of inputs and shares of outputs, from one secret per image.
+//!
+//! Functions, for a fresh ternary s (all modulo q unless said otherwise):
+//! - p_b = p_a s + e, the one message;
+//! - phase_i = -a_i s - e_i, r_i = floor((phase_i t + eta + (q - 1)/2) / q) modulo t with eta uniform in \[0, t): exactly
+//!   uniform for a uniform phase, so plain RLWE (one secret, many samples) is all that is assumed;
+//! - h_o = round_{q2 -> t}(-a'_o s) with a'_o centred, an integer product.
+//!
+//! NOTE: pixels of the padded raster that no tap reads (strides that skip whole phases) get masks from `rng`, since
+//! callers mask every pixel.
+
+use blindread_ring::{pack_u64, unpack_u64};
+use rand_core::CryptoRng;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::error::LatticeError;
+use crate::hint::{HINT, hint_len};
+use crate::layout::Layout;
+use crate::ntt::{Poly, forward, inverse, pointwise};
+use crate::params::{HINT_BITS, N, Q, Q_BITS};
+use crate::prg::Prg;
+use crate::rounding::{HALF, scale};
+use crate::sample::{Public, add_errors, lift, public, ternary};
+
+/// Bytes of p_b.
+pub(crate) const KEY: usize = N * Q_BITS as usize / 8;
+
+/// The secret s of one image. Zeroed on drop; to be used for one image only, and then dropped.
+pub struct HospitalSecret {
+    transformed: Poly,
+}
+
+impl HospitalSecret {
+    /// Draws s; the bytes are p_b, for the developer.
+    pub fn new(public_seed: &[u8; 32], rng: &mut impl CryptoRng) -> (Self, Vec<u8>) {
+        let mut prg = Prg::from_rng(rng);
+        let (mut transformed, mut key, mut product) = (Poly::zero(), Poly::zero(), Poly::zero());
+        lift(&ternary(&mut prg), &mut transformed);
+        forward(&mut transformed);
+        public(public_seed, Public::Key, &mut key);
+        pointwise(&key, &transformed, &mut product);
+        inverse(&mut product);
+        add_errors(&mut prg, &mut product);
+        let mut message = Vec::with_capacity(KEY);
+        pack_u64(&product[..], Q_BITS, &mut message);
+        (Self { transformed }, message)
+    }
+
+    /// Fills `padded` \[C, Hp, Wp\] with the masks of a layer's padded input, below 2^ring_bits.
+    ///
+    /// `public_seed` and `first_index` as for [`crate::hints`].
+    ///
+    /// # Errors
+    /// [`LatticeError`] when the buffer's length or the ring does not fit.
+    pub fn input_masks(
+        &self,
+        layout: &Layout,
+        public_seed: &[u8; 32],
+        first_index: u64,
+        ring_bits: u32,
+        rng: &mut impl CryptoRng,
+        padded: &mut [u32],
+    ) -> Result<(), LatticeError> {
+        LatticeError::check_ring(ring_bits)?;
+        LatticeError::check_len("padded input", padded.len(), layout.shape().padded_len())?;
+        let mut prg = Prg::from_rng(rng);
+        let phases = layout.phases();
+        if !phases.covers_raster() {
+            fill_uniform(&mut prg, ring_bits, padded);
+        }
+        let raster = layout.shape().padded_height() * layout.shape().padded_width();
+        let (mut poly, mut scratch) = (Poly::zero(), Poly::zero());
+        let mut masks = Zeroizing::new(vec![0u32; N]);
+        let mut plane = Zeroizing::new(vec![0u32; phases.pixels()]);
+        for batch in 0..layout.in_polys() / layout.residues() {
+            let planes = layout.planes_of(batch);
+            for residue in 0..layout.residues() {
+                let index = first_index.wrapping_add((batch * layout.residues() + residue) as u64);
+                public(public_seed, Public::Input(index), &mut poly);
+                pointwise(&poly, &self.transformed, &mut scratch);
+                inverse(&mut scratch);
+                add_errors(&mut prg, &mut scratch);
+                round_masks(&mut prg, &scratch, ring_bits, &mut masks);
+                let column = plane[residue.min(phases.pixels())..]
+                    .iter_mut()
+                    .step_by(layout.residues());
+                column
+                    .zip(masks.iter())
+                    .for_each(|(pixel, &mask)| *pixel = mask);
+            }
+            let first = planes.start;
+            for index in planes {
+                let pixels = if layout.residues() > 1 {
+                    &plane[..]
+                } else {
+                    &masks[(index - first) * phases.pixels()..][..phases.pixels()]
+                };
+                let (channel, phase) = (index / phases.origins.len(), index % phases.origins.len());
+                phases.scatter(pixels, phase, &mut padded[channel * raster..][..raster]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills `out` \[O, Ho, Wo\] with the hospital's shares of a layer's output, below 2^ring_bits.
+    ///
+    /// # Errors
+    /// [`LatticeError`] when a buffer's length or the ring does not fit.
+    pub fn output_shares(
+        &self,
+        layout: &Layout,
+        hints: &[u8],
+        ring_bits: u32,
+        out: &mut [u32],
+    ) -> Result<(), LatticeError> {
+        LatticeError::check_ring(ring_bits)?;
+        LatticeError::check_len("hints", hints.len(), hint_len(layout))?;
+        LatticeError::check_len("output", out.len(), layout.shape().out_len())?;
+        let pixels = layout.shape().out_height() * layout.shape().out_width();
+        let (mut poly, mut product) = (Poly::zero(), Poly::zero());
+        for (index, hint) in hints.chunks_exact(HINT).enumerate() {
+            let (output, residue) = (index / layout.residues(), index % layout.residues());
+            unpack_u64(hint, HINT_BITS, &mut poly[..])?;
+            // centred: values from 2^35 on stand for negative ones
+            poly.iter_mut()
+                .for_each(|value| *value += (*value >> (HINT_BITS - 1)) * (Q - (1 << HINT_BITS)));
+            forward(&mut poly);
+            pointwise(&poly, &self.transformed, &mut product);
+            inverse(&mut product);
+            let out = &mut out[output * pixels..][..pixels];
+            layout.for_outputs(residue, |coefficient, pixel| {
+                out[pixel] = round_hint_product(product[coefficient], ring_bits);
+            });
+        }
+        Ok(())
+    }
+}
+
+/// round_{q2 -> t}(-x) for the residue x of an integer below 2^46 in absolute value.
+#[inline(always)]
+fn round_hint_product(x: u64, ring_bits: u32) -> u32 {
+    let negative = (x > Q / 2) as i64;
+    let centred = x as i64 - (negative.wrapping_neg() & Q as i64);
+    let drop = HINT_BITS - ring_bits;
+    let rounded = ((1i64 << (drop - 1)) - centred) >> drop;
+    rounded as u32 & ((1 << ring_bits) - 1)
+}
+
+/// r = floor((phase t + eta + (q - 1)/2) / q) modulo t for phase = -product, eta uniform in \[0, t).
+fn round_masks(prg: &mut Prg, product: &Poly, ring_bits: u32, masks: &mut [u32]) {
+    let mask = (1u32 << ring_bits) - 1;
+    let mut etas = Zeroizing::new([0u64; N / 2]);
+    prg.fill_words(&mut etas[..]);
+    let pairs = product.chunks_exact(2).zip(masks.chunks_exact_mut(2));
+    for ((product, masks), &eta) in pairs.zip(etas.iter()) {
+        for (i, (&product, out)) in product.iter().zip(masks).enumerate() {
+            let phase = Q - product; // in 1..=q: q counts as 0, and t q / q = t = 0 as well
+            let eta = (eta >> (32 * i)) as u32 & mask;
+            *out = scale(phase, ring_bits, HALF + u64::from(eta)) as u32 & mask;
+        }
+    }
+}
+
+fn fill_uniform(prg: &mut Prg, ring_bits: u32, out: &mut [u32]) {
+    let mask = (1u32 << ring_bits) - 1;
+    let mut words = [0u64; 128];
+    for pixels in out.chunks_mut(words.len()) {
+        prg.fill_words(&mut words);
+        pixels
+            .iter_mut()
+            .zip(words)
+            .for_each(|(pixel, word)| *pixel = word as u32 & mask);
+    }
+    words.zeroize();
+}

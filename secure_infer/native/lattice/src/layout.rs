@@ -1,0 +1,116 @@
+//! How the pixels of a convolution's inputs and outputs lie in polynomials.
+//!
+//! A *plane* is one phase of one input channel: a raster of S pixels on which the convolution has stride 1
+//! ([`blindread_ring::Phases`]). Tap `off` of an output at raster position p reads the pixel p + off.
+//!
+//! - S <= N: one plane fits; P = floor(N / S) planes share a polynomial, plane c at offset (c mod P) S. The tap is
+//!   the monomial X^-k with k = (c mod P) S + off, and the output is at coefficient p.
+//! - S > N: J = ceil(S / N) polynomials per plane; pixel p is coefficient floor(p / J) of polynomial p mod J. For
+//!   the outputs of residue j, the tap reads polynomial (j + off) mod J with k = floor((j + off) / J).
+//!
+//! Either way the coefficient read, k + that of the output, is below N for every output pixel: shifts never wrap
+//! there. What stands at other coefficients is never read.
+
+use blindread_ring::{ConvShape, Phases};
+
+use crate::params::N;
+
+/// The places of pixels in polynomials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    shape: ConvShape,
+    phases: Phases,
+    residues: usize,
+    planes_per_poly: usize,
+}
+
+/// One summand of an output polynomial: weight times X^-shift times input polynomial.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Term {
+    pub poly: usize,
+    pub shift: usize,
+}
+
+impl Layout {
+    /// The layout of a convolution.
+    pub fn new(shape: &ConvShape) -> Self {
+        let phases = shape.phases();
+        let residues = phases.pixels().div_ceil(N);
+        let planes_per_poly = (N / phases.pixels()).max(1);
+        Self {
+            shape: *shape,
+            phases,
+            residues,
+            planes_per_poly,
+        }
+    }
+
+    /// The convolution.
+    pub fn shape(&self) -> &ConvShape {
+        &self.shape
+    }
+
+    /// Input polynomials: as many indices does the layer take from its first one on.
+    pub fn in_polys(&self) -> usize {
+        let planes = self.shape.spec().in_channels * self.phases.origins.len();
+        planes.div_ceil(self.planes_per_poly) * self.residues
+    }
+
+    /// Output polynomials.
+    pub fn out_polys(&self) -> usize {
+        self.shape.spec().out_channels * self.residues
+    }
+
+    /// Polynomials per plane, J.
+    pub(crate) fn residues(&self) -> usize {
+        self.residues
+    }
+
+    pub(crate) fn phases(&self) -> &Phases {
+        &self.phases
+    }
+
+    /// Planes of the `batch`-th polynomial (or J polynomials) of inputs.
+    pub(crate) fn planes_of(&self, batch: usize) -> std::ops::Range<usize> {
+        let planes = self.shape.spec().in_channels * self.phases.origins.len();
+        let from = batch * self.planes_per_poly;
+        from..planes.min(from + self.planes_per_poly)
+    }
+
+    /// The summands of the outputs of `group` with residue `residue`, in the order of a weight row.
+    pub(crate) fn terms(&self, group: usize, residue: usize) -> Vec<Term> {
+        let inputs = self.shape.group_inputs();
+        let mut terms = Vec::with_capacity(inputs * self.phases.taps.len());
+        for channel in group * inputs..(group + 1) * inputs {
+            for tap in &self.phases.taps {
+                let plane = channel * self.phases.origins.len() + tap.phase;
+                terms.push(if self.residues == 1 {
+                    let place = plane % self.planes_per_poly * self.phases.pixels();
+                    Term {
+                        poly: plane / self.planes_per_poly,
+                        shift: place + tap.offset,
+                    }
+                } else {
+                    let at = residue + tap.offset;
+                    Term {
+                        poly: plane * self.residues + at % self.residues,
+                        shift: at / self.residues,
+                    }
+                });
+            }
+        }
+        terms
+    }
+
+    /// Calls `visit(coefficient, pixel)` for the output pixels (index in [Ho, Wo]) of residue `residue`.
+    pub(crate) fn for_outputs(&self, residue: usize, mut visit: impl FnMut(usize, usize)) {
+        let (height, width) = (self.shape.out_height(), self.shape.out_width());
+        for y in 0..height {
+            let row = y * self.phases.width;
+            let skip = (self.residues + residue - row % self.residues) % self.residues;
+            for x in (skip..width).step_by(self.residues) {
+                visit((row + x) / self.residues, y * width + x);
+            }
+        }
+    }
+}
