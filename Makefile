@@ -1,0 +1,65 @@
+# The one definition of building and checking; the README, CI and the commit hook call these.
+#
+#   make setup   environment in .venv from the lock file, the Rust core built into it
+#   make demo    the whole path of an X-ray on this machine, checked
+#   make check   style, types, lints
+#   make test    all tests, Rust and Python
+#   make bench   the benchmark model, results in build/bench.json
+#   make lock    resolve the lock files again (after a change of pyproject.toml)
+
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+NATIVE := secure_infer/native
+STAMPS := build/stamps
+RUST   := $(shell find $(NATIVE) -name target -prune -o \( -name '*.rs' -o -name 'Cargo.toml' -o -name 'Cargo.lock' \) -print)
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+export CUDA_VISIBLE_DEVICES ?=
+
+.PHONY: setup demo test check format bench lock clean
+
+setup: $(STAMPS)/native
+
+$(STAMPS)/venv: requirements/dev.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --require-hashes --no-deps -r requirements/dev.txt
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/native: $(STAMPS)/venv pyproject.toml $(RUST)
+	$(BIN)/maturin develop --release --locked --skip-install
+	$(BIN)/python -m pip install --no-build-isolation --no-deps --editable . --config-settings=build-args=--locked
+	@mkdir -p $(STAMPS) && touch $@
+
+demo: setup
+	$(BIN)/blindread demo
+
+test: setup
+	cd $(NATIVE) && cargo test --release --locked --quiet
+	$(BIN)/python -m pytest
+
+check: $(STAMPS)/venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	cd $(NATIVE) && cargo fmt --all --check
+	cd $(NATIVE) && cargo clippy --release --locked --all-targets --quiet -- -D warnings
+
+format: $(STAMPS)/venv
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	cd $(NATIVE) && cargo fmt --all
+
+bench: setup
+	$(BIN)/blindread bench --model densenet121-320 --threads 1 --json build/bench.json
+
+LOCK := --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
+lock: $(STAMPS)/venv
+	$(BIN)/pip-compile $(LOCK) --all-extras --output-file requirements/dev.txt pyproject.toml
+	$(BIN)/pip-compile $(LOCK) --extra hospital --output-file requirements/hospital.txt pyproject.toml
+	$(BIN)/pip-compile $(LOCK) --extra developer --output-file requirements/developer.txt pyproject.toml
+
+clean:
+	rm -rf build dist $(NATIVE)/target
