@@ -1,0 +1,31 @@
+//! What happens in a server, told to whoever listens; never a secret among it.
+
+use std::sync::Arc;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// A stable name: `connected`, `refused`, `prepared`, `inferred`, `closed`, `accept_failed`.
+    pub name: &'static str,
+    /// Number of the connection within this server, from 1.
+    pub connection: u64,
+    /// SHA-256 of the peer's certificate in hexadecimal; empty before it is known.
+    pub peer: String,
+    /// Error code; empty if all went well.
+    pub code: String,
+    /// Error message; empty if all went well.
+    pub message: String,
+    /// Number of the ticket, where there is one.
+    pub ticket: Option<u64>,
+    /// How long the work took.
+    pub seconds: f64,
+}
+
+/// Receives events; called from the threads of the connections.
+pub type Listener = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// A listener that hears nothing.
+#[must_use]
+pub fn silent() -> Listener {
+    Arc::new(|_| {})
+}

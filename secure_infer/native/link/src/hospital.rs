@@ -1,0 +1,277 @@
+//! The hospital's session with one developer.
+//!
+//! States (each a value that the next one consumes): handshake, open (idle, offline, online), closed. Any
+//! error closes the session and drops its tickets, as protocol.md section 6 demands; the developer does
+//! the same on its side when the connection ends.
+
+use std::sync::Arc;
+
+use blindread_protocol::channel::{Kind, Phase};
+use blindread_protocol::hospital::{Session, Ticket};
+use blindread_protocol::model::Plan;
+
+use crate::cancel::Cancel;
+use crate::channel::TlsChannel;
+use crate::entropy;
+use crate::error::LinkError;
+use crate::message::{
+    COMMAND_LEN, Command, Hello, Identity, MAX_HELLO, Role, WELCOME_LEN, Welcome, session_id,
+};
+use crate::meter::Meter;
+use crate::ticket::Pool;
+use crate::timeouts::Timeouts;
+use crate::tls::Credentials;
+
+/// What a hospital knows of a model; shared between its sessions.
+#[derive(Clone)]
+pub struct HospitalModel {
+    /// The public walk.
+    pub plan: Arc<Plan>,
+    /// The elements that an input has.
+    pub input_len: usize,
+    /// The hints of the bundle.
+    pub hints: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    /// The seed of the public polynomials.
+    pub public_seed: [u8; 32],
+    /// What must be equal on both sides.
+    pub identity: Identity,
+}
+
+/// Where the developer is.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// `host:port`.
+    pub address: String,
+    /// The name in the developer's certificate.
+    pub name: String,
+}
+
+struct Open {
+    channel: TlsChannel,
+    session: Session,
+    tickets: Pool<Ticket>,
+}
+
+/// One connection to the developer; serves many images, one after another.
+pub struct HospitalSession {
+    open: Option<Open>,
+    input_len: usize,
+    images_left: Option<u64>,
+}
+
+impl HospitalSession {
+    /// Connects, checks that both sides mean the same, and runs the base OTs.
+    ///
+    /// # Errors
+    /// Any [`LinkError`].
+    pub fn connect(
+        endpoint: &Endpoint,
+        credentials: &Credentials,
+        model: &HospitalModel,
+        timeouts: Timeouts,
+        cancel: Cancel,
+    ) -> Result<Self, LinkError> {
+        let mut channel = TlsChannel::connect(
+            &endpoint.address,
+            &endpoint.name,
+            credentials,
+            timeouts,
+            cancel,
+        )?;
+        match set_up(&mut channel, credentials, model) {
+            Ok((session, welcome)) => Ok(Self {
+                open: Some(Open {
+                    channel,
+                    session,
+                    tickets: Pool::new(welcome.tickets as usize),
+                }),
+                input_len: model.input_len,
+                images_left: welcome.images_left,
+            }),
+            Err(error) => {
+                channel.finish(Some(&error));
+                Err(error)
+            }
+        }
+    }
+
+    /// How many tickets are ready; none once the session is closed.
+    #[must_use]
+    pub fn tickets_ready(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| open.tickets.ready())
+    }
+
+    /// How many tickets the developer keeps at once.
+    #[must_use]
+    pub fn ticket_limit(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| open.tickets.limit())
+    }
+
+    /// How many images the developer allowed at connect time, less those asked for since.
+    #[must_use]
+    pub fn images_left(&self) -> Option<u64> {
+        self.images_left
+    }
+
+    /// Whether the session can still be used.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Makes one ticket.
+    ///
+    /// # Errors
+    /// [`LinkError::TicketLimit`] leaves the session open; every other error closes it.
+    pub fn prepare(&mut self) -> Result<(), LinkError> {
+        let open = self.open.as_mut().ok_or(LinkError::SessionClosed)?;
+        let reserved = open.tickets.reserve(open.tickets.next_id())?;
+        self.run(|open| {
+            let command = Command::Prepare(reserved.id());
+            open.command(command, Phase::Offline)?;
+            let ticket = open
+                .session
+                .prepare(&mut open.channel, reserved.id(), *entropy()?)?;
+            open.answer(command)?;
+            open.tickets.add(reserved, ticket);
+            Ok(())
+        })
+    }
+
+    /// Spends the oldest ticket on an image; returns each output's raw values.
+    ///
+    /// # Errors
+    /// [`LinkError::NoTicket`] and [`LinkError::Input`] leave session and tickets as they are; every
+    /// other error closes the session.
+    pub fn infer(&mut self, input: &[i32]) -> Result<Vec<Vec<i64>>, LinkError> {
+        if input.len() != self.input_len {
+            return Err(LinkError::Input {
+                expected: self.input_len,
+                got: input.len(),
+            });
+        }
+        let claimed = self
+            .open
+            .as_mut()
+            .ok_or(LinkError::SessionClosed)?
+            .tickets
+            .claim_next()?;
+        self.images_left = self.images_left.map(|left| left.saturating_sub(1));
+        self.run(|open| {
+            let (ticket, spent) = claimed.spend();
+            let command = Command::Infer(spent.id());
+            open.command(command, Phase::Online)?;
+            let outputs = open.session.infer(&mut open.channel, ticket, input)?;
+            open.answer(command)?;
+            Ok(outputs)
+        })
+    }
+
+    /// Asks the developer for a sign of life, and keeps the connection from idling out.
+    ///
+    /// # Errors
+    /// Any [`LinkError`] closes the session.
+    pub fn ping(&mut self) -> Result<(), LinkError> {
+        self.run(|open| {
+            open.channel
+                .send_frame(Kind::Command, &Command::Ping.encode())?;
+            open.answer(Command::Ping)
+        })
+    }
+
+    /// Ends the session; its unspent tickets are wiped on both sides.
+    pub fn close(&mut self) {
+        if let Some(mut open) = self.open.take() {
+            // Gone is gone, whether the developer hears it or not.
+            let _ = open
+                .channel
+                .send_frame(Kind::Command, &Command::Close.encode())
+                .and_then(|()| open.answer(Command::Close));
+            open.channel.finish(None);
+        }
+    }
+
+    /// What the session has spent, if it is open.
+    pub fn meter(&mut self) -> Option<&mut Meter> {
+        self.open.as_mut().map(|open| open.channel.meter())
+    }
+
+    /// Runs `work` on the open session, which survives only if it succeeds.
+    fn run<R>(
+        &mut self,
+        work: impl FnOnce(&mut Open) -> Result<R, LinkError>,
+    ) -> Result<R, LinkError> {
+        let mut open = self.open.take().ok_or(LinkError::SessionClosed)?;
+        match work(&mut open) {
+            Ok(result) => {
+                open.channel.meter().leave();
+                self.open = Some(open);
+                Ok(result)
+            }
+            Err(error) => {
+                let Open {
+                    channel,
+                    session,
+                    tickets,
+                } = open;
+                drop((session, tickets));
+                channel.finish(Some(&error));
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for HospitalSession {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Open {
+    fn command(&mut self, command: Command, phase: Phase) -> Result<(), LinkError> {
+        self.channel.meter().enter(phase, None);
+        self.channel.send_frame(Kind::Command, &command.encode())
+    }
+
+    fn answer(&mut self, command: Command) -> Result<(), LinkError> {
+        let mut body = Vec::new();
+        self.channel
+            .recv_exact(Kind::Done, COMMAND_LEN, &mut body)?;
+        if body == command.encode() {
+            return Ok(());
+        }
+        Err(LinkError::Message {
+            what: "done",
+            expected: "the answer to the last command".to_owned(),
+            got: "another one".to_owned(),
+        })
+    }
+}
+
+fn set_up(
+    channel: &mut TlsChannel,
+    credentials: &Credentials,
+    model: &HospitalModel,
+) -> Result<(Session, Welcome), LinkError> {
+    credentials.check_pin(&channel.peer()?)?;
+    channel.meter().enter(Phase::Setup, None);
+    let own = Hello::new(Role::Hospital, &model.identity, &*entropy()?);
+    channel.send_frame(Kind::Hello, own.bytes())?;
+    let mut body = Vec::new();
+    channel.recv_bounded(Kind::Hello, MAX_HELLO, &mut body)?;
+    let peer = own.check_peer(&body)?;
+    channel.recv_exact(Kind::Done, WELCOME_LEN, &mut body)?;
+    let welcome = Welcome::decode(&body)?;
+    channel.opened();
+    let session = Session::setup(
+        channel,
+        model.plan.clone(),
+        model.hints.clone(),
+        model.public_seed,
+        session_id(&own, &peer),
+        *entropy()?,
+    )?;
+    channel.meter().leave();
+    Ok((session, welcome))
+}

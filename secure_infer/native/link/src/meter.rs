@@ -1,0 +1,163 @@
+//! Bytes, seconds and turns of a session, by phase and step.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use blindread_protocol::channel::Phase;
+use blindread_protocol::program::StepId;
+
+/// What was spent in one place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Wall-clock time, waiting included.
+    pub time: Duration,
+    /// Time in which this side waited for the peer or the network.
+    pub waiting: Duration,
+    /// Bytes of messages to the peer, frame headers included, TLS not.
+    pub sent: u64,
+    /// Bytes of messages from the peer, frame headers included, TLS not.
+    pub received: u64,
+    /// How often this side sent and then waited for an answer.
+    pub turns: u64,
+}
+
+impl std::ops::AddAssign for Spent {
+    fn add_assign(&mut self, other: Self) {
+        self.time += other.time;
+        self.waiting += other.waiting;
+        self.sent += other.sent;
+        self.received += other.received;
+        self.turns += other.turns;
+    }
+}
+
+/// Where the session is; no step outside of the walk.
+pub type Place = (u8, Option<StepId>);
+
+/// Adds up what is spent in each place.
+#[derive(Debug)]
+pub struct Meter {
+    place: Option<Place>,
+    since: Instant,
+    now: Spent,
+    spent: BTreeMap<Place, Spent>,
+    unanswered: bool,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self {
+            place: None,
+            since: Instant::now(),
+            now: Spent::default(),
+            spent: BTreeMap::new(),
+            unanswered: false,
+        }
+    }
+}
+
+impl Meter {
+    /// From here on everything belongs to `phase` and `step`.
+    pub fn enter(&mut self, phase: Phase, step: Option<StepId>) {
+        self.leave();
+        self.place = Some((index(phase), step));
+    }
+
+    /// From here on nothing is counted until the next [`Meter::enter`].
+    pub fn leave(&mut self) {
+        self.now.time = self.since.elapsed();
+        if let Some(place) = self.place.take() {
+            *self.spent.entry(place).or_default() += self.now;
+        }
+        self.now = Spent::default();
+        self.since = Instant::now();
+    }
+
+    /// `bytes` were handed over for the peer.
+    pub fn sent(&mut self, bytes: usize) {
+        self.now.sent += bytes as u64;
+        self.unanswered = true;
+    }
+
+    /// `bytes` of the peer arrived.
+    pub fn received(&mut self, bytes: usize) {
+        self.now.received += bytes as u64;
+        self.now.turns += u64::from(self.unanswered);
+        self.unanswered = false;
+    }
+
+    /// This side waited.
+    pub fn waited(&mut self, time: Duration) {
+        self.now.waiting += time;
+    }
+
+    /// The sum over a phase.
+    #[must_use]
+    pub fn phase(&self, phase: Phase) -> Spent {
+        let mut sum = Spent::default();
+        for spent in self
+            .spent
+            .iter()
+            .filter(|(place, _)| place.0 == index(phase))
+            .map(|(_, spent)| spent)
+        {
+            sum += *spent;
+        }
+        sum
+    }
+
+    /// Each step's part of a phase, in the order of the program.
+    pub fn steps(&self, phase: Phase) -> impl Iterator<Item = (StepId, Spent)> + '_ {
+        self.spent
+            .iter()
+            .filter_map(move |(place, spent)| match place {
+                (which, Some(step)) if *which == index(phase) => Some((*step, *spent)),
+                _ => None,
+            })
+    }
+
+    /// Forgets the past; the present place stays.
+    pub fn reset(&mut self) {
+        let place = self.place;
+        self.leave();
+        self.place = place;
+        self.spent.clear();
+    }
+}
+
+fn index(phase: Phase) -> u8 {
+    match phase {
+        Phase::Setup => 0,
+        Phase::Offline => 1,
+        Phase::Online => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn meter_two_steps_are_counted_apart_and_summed() {
+        let mut meter = Meter::default();
+        meter.sent(7); // outside of every phase
+        meter.enter(Phase::Online, None);
+        meter.sent(1);
+        meter.enter(Phase::Online, Some(3));
+        meter.sent(10);
+        meter.received(20);
+        meter.received(5);
+        meter.enter(Phase::Online, Some(4));
+        meter.received(2);
+        meter.leave();
+        meter.received(100);
+        let steps: Vec<_> = meter
+            .steps(Phase::Online)
+            .map(|(id, s)| (id, s.sent, s.received, s.turns))
+            .collect();
+        assert_eq!(steps, [(3, 10, 25, 1), (4, 0, 2, 0)]);
+        let sum = meter.phase(Phase::Online);
+        assert_eq!((sum.sent, sum.received, sum.turns), (11, 27, 1));
+        assert_eq!(meter.phase(Phase::Offline), Spent::default());
+    }
+}
