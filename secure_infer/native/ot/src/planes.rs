@@ -85,8 +85,7 @@ fn reduce<const PLANES: usize>(sums: [[Row; 4]; PLANES]) -> [Row; 4] {
 
 impl<const PLANES: usize> Combine<'_, PLANES> {
     /// u and v of one tree and chunk; adds Delta_i * correction, which makes the sender's v to w.
-    #[inline(always)]
-    pub(crate) fn chunk(&self, chunk: usize, correction: &[Row; PLANES]) -> ([Row; PLANES], [Row; 4]) {
+    fn chunk(&self, chunk: usize, correction: &[Row; PLANES]) -> ([Row; PLANES], [Row; 4]) {
         let mut u = [[0; 2]; PLANES];
         let mut sums = [[[0; 2]; 4]; PLANES];
         for plane in 0..PLANES {
@@ -105,8 +104,7 @@ impl<const PLANES: usize> Combine<'_, PLANES> {
 
     /// [`Self::chunk`] for the first chunks of a batch, rows into `chunks` at those of `tree`.
     ///
-    /// `u` holds the corrections on entry. Inlined into each kernel that is compiled for more features.
-    #[inline(always)]
+    /// `u` holds the corrections on entry. Portable twin of the butterfly kernel.
     pub(crate) fn run(&self, tree: usize, u: &mut [[Row; PLANES]], chunks: &mut [Chunk]) {
         for (index, (u, chunk)) in u.iter_mut().zip(chunks).enumerate() {
             let rows;

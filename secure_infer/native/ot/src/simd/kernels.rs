@@ -1,7 +1,7 @@
 //! The AES kernels, written once over [`Vector`] and compiled for each register width.
 
-use super::vector::{Vector, broadcast_keys, encrypt};
-use crate::aes::{AesKey, ROUNDS};
+use super::vector::{Keys, Vector, encrypt};
+use crate::aes::AesKey;
 
 /// Registers in flight.
 const WIDTH: usize = 8;
@@ -73,7 +73,7 @@ macro_rules! in_registers {
 unsafe fn counter<V: Vector>(key: &AesKey, domain: u64, first: u64, out: &mut [u128]) {
     // SAFETY: features, by the contract of this function; `at` points to COUNT * V::BLOCKS blocks.
     unsafe {
-        let keys = broadcast_keys::<V>(&key.round_keys);
+        let keys = Keys::<V>::new(&key.round_keys);
         let mut tweaks = Tweaks::<V>::new(domain, first);
         in_registers!(out, V, at, COUNT => {
             let mut state = [tweaks.next; COUNT];
@@ -93,7 +93,7 @@ unsafe fn counter<V: Vector>(key: &AesKey, domain: u64, first: u64, out: &mut [u
 /// # Safety
 /// The features of `V`.
 #[inline(always)]
-unsafe fn hash<V: Vector, const N: usize>(keys: &[V; ROUNDS + 1], state: &mut [V; N], tweaks: &[V; N]) {
+unsafe fn hash<V: Vector, const N: usize>(keys: &Keys<V>, state: &mut [V; N], tweaks: &[V; N]) {
     // SAFETY: features, by the contract of this function.
     unsafe {
         encrypt(keys, state);
@@ -114,7 +114,7 @@ unsafe fn hash<V: Vector, const N: usize>(keys: &[V; ROUNDS + 1], state: &mut [V
 unsafe fn tmmo<V: Vector>(key: &AesKey, domain: u64, first: u64, blocks: &mut [u128]) {
     // SAFETY: features, by the contract of this function; `at` points to COUNT * V::BLOCKS blocks.
     unsafe {
-        let keys = broadcast_keys::<V>(&key.round_keys);
+        let keys = Keys::<V>::new(&key.round_keys);
         let mut tweaks = Tweaks::<V>::new(domain, first);
         in_registers!(blocks, V, at, COUNT => {
             let mut state = [tweaks.next; COUNT];
@@ -154,7 +154,7 @@ unsafe fn bits_of_16<V: Vector>(
     // SAFETY: features, by the contract of this function; registers of `table` are loaded at multiples of
     // V::BLOCKS below 16; `lanes` has room for the widest register.
     unsafe {
-        let keys = broadcast_keys::<V>(&key.round_keys);
+        let keys = Keys::<V>::new(&key.round_keys);
         let lowest = V::broadcast(&1);
         for (pair, (blocks, out)) in blocks.chunks(2).zip(out.chunks_mut(2)).enumerate() {
             let mut words = [lowest; 2];

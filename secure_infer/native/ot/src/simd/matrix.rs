@@ -2,9 +2,10 @@
 
 use std::arch::x86_64::*;
 
-use crate::planes::{CHUNK, Chunk, Combine, Row};
+use crate::ggm::LEAVES;
+use crate::planes::{CHUNK, Chunk, Combine, Row, STREAM_BLOCKS, Streams};
 
-/// [`Combine::run`], compiled for AVX2.
+/// [`Combine::run`].
 #[target_feature(enable = "avx2")]
 pub(super) fn combine<const PLANES: usize>(
     combine: &Combine<'_, PLANES>,
@@ -12,7 +13,73 @@ pub(super) fn combine<const PLANES: usize>(
     u: &mut [[Row; PLANES]],
     chunks: &mut [Chunk],
 ) {
-    combine.run(tree, u, chunks);
+    let delta = combine.delta.map(|mask| _mm256_set1_epi64x(mask as i64));
+    for (index, (u, chunk)) in u.iter_mut().zip(chunks).enumerate() {
+        let mut degrees = [_mm256_setzero_si256(); 7];
+        for (plane, u) in u.iter_mut().enumerate() {
+            let at = 2 * (index * PLANES + plane);
+            let correction = load(u);
+            let (sum, sums) = fold(combine.streams, at);
+            store(u, sum);
+            for (j, sum) in sums.into_iter().enumerate() {
+                let sum = _mm256_xor_si256(sum, _mm256_and_si256(correction, delta[j]));
+                degrees[plane + j] = _mm256_xor_si256(degrees[plane + j], sum);
+            }
+        }
+        for high in [6, 5, 4] {
+            degrees[high - 4] = _mm256_xor_si256(degrees[high - 4], degrees[high]);
+            degrees[high - 3] = _mm256_xor_si256(degrees[high - 3], degrees[high]);
+        }
+        for (row, degree) in chunk.rows[4 * tree..4 * tree + 4].iter_mut().zip(degrees) {
+            store(row, degree);
+        }
+    }
+}
+
+/// (sum over x of row x, for each j: sum over x with bit j of row x); row x is at `at` of stream x.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn fold(streams: &Streams, at: usize) -> (__m256i, [__m256i; 4]) {
+    let zero = _mm256_setzero_si256();
+    let mut rows = [zero; LEAVES / 2];
+    let mut sums = [zero; 4];
+    for x in 0..LEAVES / 2 {
+        let high = load_pair(&streams[x + LEAVES / 2], at);
+        sums[3] = _mm256_xor_si256(sums[3], high);
+        rows[x] = _mm256_xor_si256(load_pair(&streams[x], at), high);
+    }
+    for x in 0..4 {
+        sums[2] = _mm256_xor_si256(sums[2], rows[x + 4]);
+        rows[x] = _mm256_xor_si256(rows[x], rows[x + 4]);
+    }
+    for x in 0..2 {
+        sums[1] = _mm256_xor_si256(sums[1], rows[x + 2]);
+        rows[x] = _mm256_xor_si256(rows[x], rows[x + 2]);
+    }
+    sums[0] = rows[1];
+    (_mm256_xor_si256(rows[0], rows[1]), sums)
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load_pair(stream: &[u128; STREAM_BLOCKS], at: usize) -> __m256i {
+    let pair = &stream[at..at + 2];
+    // SAFETY: two blocks are 32 bytes; the load has no alignment.
+    unsafe { _mm256_loadu_si256(pair.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load(row: &Row) -> __m256i {
+    // SAFETY: a row is 32 bytes; the load has no alignment.
+    unsafe { _mm256_loadu_si256(row.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn store(row: &mut Row, register: __m256i) {
+    // SAFETY: a row is 32 bytes; the store has no alignment.
+    unsafe { _mm256_storeu_si256(row.as_mut_ptr().cast(), register) }
 }
 
 /// Bit i of block k becomes bit k of row i; the rows are used up.
@@ -24,20 +91,17 @@ pub(super) fn transpose(chunk: &mut Chunk, blocks: &mut [u128; CHUNK]) {
     for rows in chunk.rows.as_chunks_mut::<8>().0 {
         let mut registers = [_mm256_setzero_si256(); 8];
         for (register, row) in registers.iter_mut().zip(rows.iter()) {
-            // SAFETY: a row is 32 bytes; the load has no alignment.
-            *register = unsafe { _mm256_loadu_si256(row.as_ptr().cast()) };
+            *register = load(row);
         }
         transpose_squares(&mut registers);
         for (register, row) in registers.iter().zip(rows.iter_mut()) {
-            // SAFETY: a row is 32 bytes; the store has no alignment.
-            unsafe { _mm256_storeu_si256(row.as_mut_ptr().cast(), *register) };
+            store(row, *register);
         }
     }
     for r in 0..8 {
         let mut registers = [_mm256_setzero_si256(); 16];
         for (g, register) in registers.iter_mut().enumerate() {
-            // SAFETY: a row is 32 bytes; the load has no alignment.
-            *register = unsafe { _mm256_loadu_si256(chunk.rows[8 * g + r].as_ptr().cast()) };
+            *register = load(&chunk.rows[8 * g + r]);
         }
         for _ in 0..4 {
             registers = shuffle_bytes(&registers);

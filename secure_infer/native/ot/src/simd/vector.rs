@@ -88,40 +88,55 @@ vector!(
     _mm512_aesenc_epi128, _mm512_aesenclast_epi128
 );
 
+/// Round keys in every lane, in memory.
+pub(super) struct Keys<V>([V; ROUNDS + 1]);
+
+impl<V: Vector> Keys<V> {
+    /// # Safety
+    /// The features of `V`.
+    #[inline(always)]
+    pub(super) unsafe fn new(round_keys: &[u128; ROUNDS + 1]) -> Self {
+        // SAFETY: features, by the contract of this function; the pointers are to elements of an array.
+        unsafe {
+            let [k0, k1, k2, k3, k4, k5, k6, k7, k8, k9, k10] = round_keys;
+            Self([
+                V::broadcast(k0), V::broadcast(k1), V::broadcast(k2), V::broadcast(k3), V::broadcast(k4),
+                V::broadcast(k5), V::broadcast(k6), V::broadcast(k7), V::broadcast(k8), V::broadcast(k9),
+                V::broadcast(k10),
+            ])
+        }
+    }
+
+    /// The read is volatile so that keys stay in memory: eleven of them and eight blocks do not fit in sixteen
+    /// registers, and a compiler that prefers the keys has only a few blocks in flight (half the speed).
+    #[inline(always)]
+    fn round(&self, round: usize) -> V {
+        // SAFETY: a reference to an element of an array.
+        unsafe { (&raw const self.0[round]).read_volatile() }
+    }
+}
+
 /// AES of `WIDTH` registers at once, enough of them to hide the latency of a round.
 ///
 /// # Safety
 /// The features of `V`.
 #[inline(always)]
-pub(super) unsafe fn encrypt<V: Vector, const WIDTH: usize>(keys: &[V; ROUNDS + 1], state: &mut [V; WIDTH]) {
+pub(super) unsafe fn encrypt<V: Vector, const WIDTH: usize>(keys: &Keys<V>, state: &mut [V; WIDTH]) {
     // SAFETY: features, by the contract of this function.
     unsafe {
+        let key = keys.round(0);
         for block in state.iter_mut() {
-            *block = block.xor(keys[0]);
+            *block = block.xor(key);
         }
-        for key in &keys[1..ROUNDS] {
+        for round in 1..ROUNDS {
+            let key = keys.round(round);
             for block in state.iter_mut() {
-                *block = block.round(*key);
+                *block = block.round(key);
             }
         }
+        let key = keys.round(ROUNDS);
         for block in state.iter_mut() {
-            *block = block.last_round(keys[ROUNDS]);
+            *block = block.last_round(key);
         }
-    }
-}
-
-/// The round keys in every lane.
-///
-/// # Safety
-/// The features of `V`.
-#[inline(always)]
-pub(super) unsafe fn broadcast_keys<V: Vector>(round_keys: &[u128; ROUNDS + 1]) -> [V; ROUNDS + 1] {
-    // SAFETY: features, by the contract of this function; the pointers are to elements of an array.
-    unsafe {
-        let mut keys = [V::broadcast(&round_keys[0]); ROUNDS + 1];
-        for (key, block) in keys.iter_mut().zip(round_keys).skip(1) {
-            *key = V::broadcast(block);
-        }
-        keys
     }
 }
