@@ -1,8 +1,8 @@
 """Takes studies from the queue and goes their way with them: choose, infer, report, deliver.
 
 After each step its product and the study's new state are one transaction on the disk. A worker that is killed
-at any moment leaves a study that another one goes on with from there, and whatever was half done is done again
-in the same way: the report is the same object each time, and once it is stored, it is what is sent.
+at any moment leaves a study that another one goes on with from there, and whatever was half done is done
+again in the same way: the report is the same object each time, and once it is stored, it is what is sent.
 """
 
 import hashlib
