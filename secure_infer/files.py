@@ -70,10 +70,11 @@ def read_bounded(
         descriptor = os.open(path, flags)
     except OSError as problem:
         raise error(path.name, expected="a readable regular file", got=problem.strerror) from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise error(path.name, expected="a regular file", got=stat.filemode(status.st_mode))
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise error(path.name, expected="a regular file", got=stat.filemode(status.st_mode))
         if status.st_size > limit:
             raise error(f"size of {path.name}", expected=f"at most {limit} bytes", got=status.st_size)
         content = file.read(limit + 1)

@@ -81,14 +81,12 @@ def unpack_parameters(steps: list[Mapping[str, Any]], content: bytes) -> dict[st
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             _check_members(archive, set(wanted))
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                for member, (name, kind, dtype) in wanted.items():
-                    array = arrays[member]
-                    if array.dtype != dtype:
-                        raise BundleFormat(
-                            f"{kind} of {name}", expected=np.dtype(dtype).name, got=array.dtype.name
-                        )
-                    made.setdefault(name, {})[kind] = array
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            for member, (name, kind, dtype) in wanted.items():
+                array = arrays[member]
+                if not isinstance(array, np.ndarray) or array.dtype != dtype:
+                    raise BundleFormat(f"{kind} of {name}", expected=np.dtype(dtype).name, got="others")
+                made.setdefault(name, {})[kind] = array
     except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError) as problem:
         raise BundleFormat("weights.npz", expected="arrays of numbers", got=type(problem).__name__) from None
     return made

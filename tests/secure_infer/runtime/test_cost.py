@@ -1,0 +1,93 @@
+"""Predicted cost: the protocol description's own figures, and sums that must agree with the steps."""
+
+import pytest
+
+from secure_infer.runtime.cost import (
+    TICKET_BYTES,
+    Traffic,
+    chunk_index_bits,
+    comparison_traffic,
+    predict,
+    truncation_traffic,
+)
+from secure_infer.runtime.program import Program
+from secure_infer.runtime.steps import Input, Linear, MaxPool, Output, Relu, Truncate, Value
+
+WINDOW = (1, 12)
+
+
+@pytest.mark.parametrize(
+    ("window", "bits"),
+    [
+        ((1, 12), (4, 4, 4)),
+        ((0, 10), (4, 4, 3)),
+        ((3, 5), (1,)),
+        ((0, 16), (4, 4, 4, 4, 3)),
+        ((2, 8), (4, 2)),
+    ],
+)
+def test_chunks_cover_the_window_but_its_top_bit(window: tuple[int, int], bits: tuple[int, ...]) -> None:
+    assert chunk_index_bits(window) == bits
+    digits = sum(bits) - (len(bits) - 1)
+    assert digits == window[1] - window[0] - 1
+
+
+def test_relu_of_eleven_bits_takes_115_bits_online() -> None:
+    online, offline = comparison_traffic(WINDOW, 27)
+    assert online == Traffic(to_developer=75, to_hospital=40)
+    assert offline == Traffic(to_developer=27 + 31, to_hospital=3 * 124 + 31)
+
+
+def test_truncation_without_growth_costs_its_shift_and_none_when_the_ring_shrinks() -> None:
+    assert truncation_traffic(27, 27, 14) == (Traffic(14, 1), Traffic(14, 31))
+    assert truncation_traffic(27, 29, 14)[0] == Traffic(16, 1)
+    assert truncation_traffic(27, 13, 14) == (Traffic(), Traffic())
+
+
+def test_program_is_the_sum_of_its_steps() -> None:
+    program = Program(
+        (
+            Value((1, 8, 8), 27),
+            Value((2, 8, 8), 27),
+            Value((2, 8, 8), 27),
+            Value((2, 4, 4), 27),
+            Value((2, 4, 4), 27),
+            Value((1, 1, 1), 27),
+        ),
+        (
+            Input("image", 0),
+            Linear("conv", 0, 1, (3, 3), padding=(1, 1, 1, 1)),
+            Truncate("cut", 1, 2, 14),
+            MaxPool("pool", 2, 3, (3, 3), (2, 2), (0, 1, 0, 1), (1, 13)),
+            Relu("relu", 3, 4, WINDOW),
+            Linear("head", 4, 5, (4, 4)),
+            Output("logits", 5),
+        ),
+    )
+    prediction = predict(program)
+    steps = {step.name: step for step in prediction.steps}
+    assert steps["image"].online == Traffic(64 * 27, 0)
+    assert steps["conv"].offline == Traffic(36 * 27, 0)  # 10x10 padded positions but the inner 8x8
+    assert steps["head"].offline == Traffic()
+    assert steps["pool"].comparisons == 2 * (8 + 4) * (3 * 2 + 1)  # rows then columns, the last window has 2
+    assert steps["relu"].online == Traffic(75, 40).times(32)
+    assert (steps["pool"].rounds, steps["relu"].rounds, steps["cut"].rounds) == (20, 4, 1)
+    assert prediction.rounds == 26
+    total = prediction.to_json()
+    assert total["offline"]["bytes_to_developer"] >= TICKET_BYTES
+    assert total["online"]["bytes_to_developer"] * 8 >= sum(s.online.to_developer for s in prediction.steps)
+
+
+def test_input_read_by_two_layers_is_masked_again() -> None:
+    values = (Value((1, 4, 4), 27), Value((1, 4, 4), 27), Value((1, 4, 4), 27))
+    program = Program(
+        values,
+        (
+            Input("image", 0),
+            Linear("a", 0, 1, (1, 1)),
+            Linear("b", 0, 2, (1, 1)),
+            Output("x", 1),
+            Output("y", 2),
+        ),
+    )
+    assert [step.offline.to_developer for step in predict(program).steps][1:3] == [16 * 27, 16 * 27]
