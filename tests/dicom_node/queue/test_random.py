@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order: nothing is lost, nobody works twice at once, a report is stored once."""
+"""Whatever happens in whatever order: nothing is lost, nobody works twice, a report is stored once."""
 
 import tempfile
 from pathlib import Path
@@ -52,8 +52,8 @@ class QueueMachine(RuleBasedStateMachine):
         name = f"{sop_uid}{content}"
         self.queue.add_object(
             ObjectRecord(
-                study_uid=str(ord(study)), sop_uid=sop_uid, sop_class_uid="1", transfer_syntax_uid="1", digest=name,
-                path=name, size=1, calling_ae="A", priority=0 if stat else 1,
+                study_uid=str(ord(study)), sop_uid=sop_uid, sop_class_uid="1", transfer_syntax_uid="1",
+                digest=name, path=name, size=1, calling_ae="A", priority=0 if stat else 1,
             )
         )  # fmt: skip
         self.stored.add((sop_uid, name))

@@ -127,8 +127,8 @@ def test_row_changes_the_database_as_its_effect_says(row: Transition, tmp_path: 
         connection.execute(insert(studies).values(id=1, **before))
         connection.execute(
             insert(instances).values(
-                id=1, study_id=1, sop_uid="1", sop_class_uid="1", transfer_syntax_uid="1", digest="d", path="p",
-                bytes=1, calling_ae="A", received_at=1.0,
+                id=1, study_id=1, sop_uid="1", sop_class_uid="1", transfer_syntax_uid="1", digest="d",
+                path="p", bytes=1, calling_ae="A", received_at=1.0,
             )
         )  # fmt: skip
         connection.execute(insert(outcomes).values(id=1, study_id=1, instance_id=1, bundle_digest="b"))
