@@ -1,0 +1,66 @@
+"""The knobs of the fixed-point arithmetic, with the invariants that tie them together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from secure_infer.errors import OptionError
+
+WEIGHT_LIMIT = 32767
+
+
+@dataclass(frozen=True)
+class PrecisionOptions:
+    """How many bits go where (protocol.md, sections 1, 4 and 5).
+
+    Attributes
+    ----------
+    window_low, window_high : int
+        The window [m, k) of a comparison: signs are looked for in the bits m to k - 1.
+    margin : float
+        How many times its calibration maximum a value may reach before it leaves its window.
+    clamp_margin : float
+        From how many calibration maxima on a batch-norm threshold counts as "always on" or "always
+        off" and is clamped. Smaller than `margin`, since passing it costs accuracy but not sanity.
+    shift : int
+        Bits a truncation drops (f); a convolution's raw sums carry that many more than its output.
+    ring_bits : int
+        Ring of the body of the network (ell). ``ring_bits >= shift + window_high + 1`` is needed for
+        a value of the whole window to survive its truncation.
+    final_ring_bits : int
+        Ring of the last linear layer, grown in the last truncation.
+    final_margin : float
+        As `margin`, for the logits.
+    pooled_shift : int
+        Bits dropped from the sum of a large pooling window.
+    input_bits : int
+        Magnitude bits of the image's integers.
+    """
+
+    window_low: int = 1
+    window_high: int = 12
+    margin: float = 8.0
+    clamp_margin: float = 4.0
+    shift: int = 14
+    ring_bits: int = 27
+    final_ring_bits: int = 31
+    final_margin: float = 8.0
+    pooled_shift: int = 2
+    input_bits: int = 12
+
+    def __post_init__(self) -> None:
+        _check("window_low", self.window_low, 0, 16)
+        _check("window_high", self.window_high, self.window_low + 4, self.window_low + 15)
+        _check("margin", self.margin, 1.0, 1024.0)
+        _check("clamp_margin", self.clamp_margin, 1.0, self.margin)
+        _check("final_margin", self.final_margin, 1.0, 1024.0)
+        _check("shift", self.shift, 4, 20)
+        _check("ring_bits", self.ring_bits, self.shift + self.window_high + 1, 31)
+        _check("final_ring_bits", self.final_ring_bits, self.ring_bits, 31)
+        _check("pooled_shift", self.pooled_shift, 1, 8)
+        _check("input_bits", self.input_bits, 4, 16)
+
+
+def _check(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise OptionError(f"option {name}", expected=f"{low} to {high}", got=value)
