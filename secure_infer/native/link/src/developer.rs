@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use blindread_protocol::model::{Parameters, Plan};
+use blindread_protocol::{Parameters, Plan};
 
 use crate::budget::Budget;
 use crate::cancel::Cancel;

@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
+use blindread_protocol::Plan;
 use blindread_protocol::channel::{Kind, Phase};
 use blindread_protocol::hospital::{Session, Ticket};
-use blindread_protocol::model::Plan;
 
 use crate::cancel::Cancel;
 use crate::channel::TlsChannel;

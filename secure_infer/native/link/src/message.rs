@@ -81,6 +81,35 @@ pub struct Identity {
     pub engine: OtEngine,
 }
 
+impl Identity {
+    /// Of this bundle, with the parameters that this program was built with.
+    #[must_use]
+    pub fn of_bundle(bundle: [u8; 32], engine: OtEngine) -> Self {
+        Self {
+            bundle,
+            parameters: parameters_digest(),
+            engine,
+        }
+    }
+}
+
+/// SHA-256 over every number that both parties must have built in.
+fn parameters_digest() -> [u8; 32] {
+    use blindread_lattice::params as p;
+    let text = format!(
+        "n={} q={} hint_bits={} error_pairs={} drowning={} kappa={} lambda={} f={}",
+        p::N,
+        p::Q,
+        p::HINT_BITS,
+        p::ERROR_PAIRS,
+        p::DROWNING_STD,
+        p::KAPPA,
+        p::LAMBDA,
+        p::SOFTSPOKEN_F
+    );
+    Sha256::digest(text).into()
+}
+
 /// The first message of each side; both send it without waiting for the other's.
 pub struct Hello {
     bytes: [u8; HELLO_LEN],

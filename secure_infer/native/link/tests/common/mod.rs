@@ -13,8 +13,7 @@ use blindread_link::message::{Identity, OtEngine};
 use blindread_link::timeouts::Timeouts;
 use blindread_link::tls::{Credentials, Fingerprint};
 use blindread_link::{Cancel, LinkError};
-use blindread_protocol::model::{Parameters, Plan, StepParameters, make_hints};
-use blindread_protocol::program::Program;
+use blindread_protocol::{Parameters, Plan, Program, StepParameters, make_hints};
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, date_time_ymd,
@@ -46,8 +45,7 @@ pub fn models() -> (HospitalModel, DeveloperModel) {
 }
 
 fn make_models() -> (HospitalModel, DeveloperModel) {
-    let program = Arc::new(Program::from_json(PROGRAM).unwrap());
-    let plan = Arc::new(Plan::new(program.clone()).unwrap());
+    let plan = Arc::new(Plan::new(Program::from_json(PROGRAM).unwrap()).unwrap());
     let mut steps = HashMap::new();
     let weights = (0..18)
         .map(|i| {
@@ -72,11 +70,11 @@ fn make_models() -> (HospitalModel, DeveloperModel) {
             flip: vec![false; 2],
         },
     );
-    let parameters = Arc::new(Parameters::new(&program, steps).unwrap());
+    let parameters = Arc::new(Parameters::new(plan.program(), steps).unwrap());
     let mut entropy = [0; 32];
     getrandom::fill(&mut entropy).unwrap();
     let mut rng = blindread_lattice::Prg::from_seed(&entropy);
-    let (hints, secrets) = make_hints(&plan, &parameters, &SEED, &mut rng).unwrap();
+    let (hints, secrets) = make_hints(&plan, &parameters, &SEED, &mut rng, 1).unwrap();
     let hospital = HospitalModel {
         plan: plan.clone(),
         input_len: INPUT_LEN,
