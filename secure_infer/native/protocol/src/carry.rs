@@ -42,7 +42,11 @@ impl Chunk {
             let (digit, pi) = (key as u32 % (1 << self.width), key as u32 >> self.width & 1);
             for index in 0..self.entries() {
                 let theirs = index % (1 << self.width);
-                let carry = if self.carry { (index >> self.width) ^ pi } else { 0 };
+                let carry = if self.carry {
+                    (index >> self.width) ^ pi
+                } else {
+                    0
+                };
                 *table |= (((digit + theirs + carry) >> self.width & 1) as u16) << index;
             }
         }
@@ -58,7 +62,11 @@ pub fn chunks([low, high]: [u32; 2]) -> Vec<Chunk> {
     while at + 1 < high {
         let carry = at > low;
         let width = (if carry { 3 } else { 4 }).min(high - 1 - at);
-        chunks.push(Chunk { low: at, width, carry });
+        chunks.push(Chunk {
+            low: at,
+            width,
+            carry,
+        });
         at += width;
     }
     chunks
@@ -75,7 +83,11 @@ pub fn bits(shares: &[u32], position: u32, out: &mut [u8]) {
 pub fn tables(chunk: Chunk, y: &[u32], pi_in: &[u8], pi_out: &[u8], out: &mut [u16]) {
     let lookup = chunk.tables();
     let digit_mask = (1 << chunk.width) - 1;
-    let entries = if chunk.entries() == 16 { u16::MAX } else { (1 << chunk.entries()) - 1 };
+    let entries = if chunk.entries() == 16 {
+        u16::MAX
+    } else {
+        (1 << chunk.entries()) - 1
+    };
     for (((table, &y), &pi_in), &pi_out) in out.iter_mut().zip(y).zip(pi_in).zip(pi_out) {
         let key = (y >> chunk.low & digit_mask) as usize | usize::from(pi_in) << chunk.width;
         *table = lookup[key & 31] ^ (entries & 0u16.wrapping_sub(u16::from(pi_out)));
@@ -87,7 +99,10 @@ pub fn answer(tables: &[u16], pads: &[u16], delta: &[u8], out: &mut [u16]) {
     for (((answer, &table), &pad), &delta) in out.iter_mut().zip(tables).zip(pads).zip(delta) {
         let delta = u16::from(delta);
         let mut pad = pad;
-        for (bit, (low, shift)) in [(0x5555, 1), (0x3333, 2), (0x0f0f, 4), (0x00ff, 8)].into_iter().enumerate() {
+        for (bit, (low, shift)) in [(0x5555, 1), (0x3333, 2), (0x0f0f, 4), (0x00ff, 8)]
+            .into_iter()
+            .enumerate()
+        {
             let swapped = ((pad & low) << shift) | (pad >> shift & low);
             pad ^= (pad ^ swapped) & 0u16.wrapping_sub(delta >> bit & 1);
         }
@@ -105,7 +120,8 @@ pub fn indices(chunk: Chunk, y: &[u32], carry: &[u8], out: &mut [u8]) {
 
 /// D, online: the chosen entry of each answer, `picks` holding omega in four bits and its pad above.
 pub fn pick(answers: &[u16], indices: &[u8], picks: &[u8], carry: &mut [u8]) {
-    for (((carry, &answer), &index), &pick) in carry.iter_mut().zip(answers).zip(indices).zip(picks) {
+    for (((carry, &answer), &index), &pick) in carry.iter_mut().zip(answers).zip(indices).zip(picks)
+    {
         *carry = (answer >> index & 1) as u8 ^ pick >> 4;
     }
 }

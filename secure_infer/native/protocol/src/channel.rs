@@ -133,7 +133,12 @@ pub trait Channel {
     ///
     /// # Errors
     /// Any [`ChannelError`].
-    fn recv(&mut self, kind: Kind, expected_len: usize, body: &mut Vec<u8>) -> Result<(), ChannelError>;
+    fn recv(
+        &mut self,
+        kind: Kind,
+        expected_len: usize,
+        body: &mut Vec<u8>,
+    ) -> Result<(), ChannelError>;
 
     /// Told when the walk enters a step, so that time and bytes can be accounted for it.
     fn enter(&mut self, _phase: Phase, _step: StepId) {}

@@ -69,7 +69,10 @@ impl Session {
     ) -> Result<Self, ProtocolError> {
         let got = (*secrets).as_ref().len();
         if got != plan.secrets_len() {
-            return Err(ProtocolError::Argument(format!("secrets: expected {} bytes, got {got}", plan.secrets_len())));
+            return Err(ProtocolError::Argument(format!(
+                "secrets: expected {} bytes, got {got}",
+                plan.secrets_len()
+            )));
         }
         ch.enter(Phase::Setup, 0);
         let mut prg = seed::setup(b"developer", &session_id, entropy)?;
@@ -80,11 +83,19 @@ impl Session {
             .respond(&body, &mut prg)
             .map_err(malformed)?;
         ch.send(Kind::BaseOt, &answer)?;
-        let (setup, request) = SenderSetup::start(&label(b"developer sends", &session_id), &mut prg);
+        let (setup, request) =
+            SenderSetup::start(&label(b"developer sends", &session_id), &mut prg);
         ch.send(Kind::BaseOt, &request)?;
         ch.recv(Kind::BaseOt, SenderSetup::ANSWER_LEN, &mut body)?;
         let sender = setup.finish(&body).map_err(malformed)?;
-        Ok(Self { plan, parameters, secrets, session_id, sender, receiver })
+        Ok(Self {
+            plan,
+            parameters,
+            secrets,
+            session_id,
+            sender,
+            receiver,
+        })
     }
 
     /// Makes one ticket.
@@ -100,19 +111,27 @@ impl Session {
         ch.enter(Phase::Offline, 0);
         let mut prg = seed::ticket(ch, b"developer", &self.session_id, ticket_id, entropy)?;
         let mut sample = Vec::new();
-        ch.recv(Kind::RingLwe, blindread_lattice::SAMPLE_LEN, &mut sample)?;
-        let lattice = DeveloperTicket::new(&sample).map_err(|e| ProtocolError::Message(e.to_string()))?;
+        ch.recv(Kind::RingLwe, DeveloperTicket::MESSAGE_LEN, &mut sample)?;
+        let lattice =
+            DeveloperTicket::new(&sample).map_err(|e| ProtocolError::Message(e.to_string()))?;
         let plan = self.plan.clone();
-        let mut ticket = Ticket { steps: Vec::with_capacity(plan.program().steps().len()) };
+        let mut ticket = Ticket {
+            steps: Vec::with_capacity(plan.program().steps().len()),
+        };
         for (id, step) in plan.program().steps().iter().enumerate() {
             ch.enter(Phase::Offline, id);
             let value = |id| plan.program().value(id);
-            let mut offline =
-                DeveloperOffline { ch: &mut *ch, sender: &mut self.sender, receiver: &mut self.receiver };
+            let mut offline = DeveloperOffline {
+                ch: &mut *ch,
+                sender: &mut self.sender,
+                receiver: &mut self.receiver,
+            };
             let prepared = match step {
                 Step::Linear(_) => {
                     let secrets = (*self.secrets).as_ref();
-                    Prepared::Linear(prepare_linear(offline.ch, &plan, id, &lattice, secrets, &mut prg)?)
+                    Prepared::Linear(prepare_linear(
+                        offline.ch, &plan, id, &lattice, secrets, &mut prg,
+                    )?)
                 }
                 Step::Truncate(s) => Prepared::Truncate(DeveloperTruncate::prepare(
                     &mut offline,
@@ -122,7 +141,12 @@ impl Session {
                 Step::Relu(s) | Step::ReluClipped(s) => {
                     let out = value(s.out);
                     let copies = if matches!(step, Step::Relu(_)) { 1 } else { 2 };
-                    let relu = DeveloperRelu::prepare(&mut offline, s.window, out.ring_bits, copies * out.len())?;
+                    let relu = DeveloperRelu::prepare(
+                        &mut offline,
+                        s.window,
+                        out.ring_bits,
+                        copies * out.len(),
+                    )?;
                     Prepared::Relus(vec![relu])
                 }
                 Step::MaxPool(s) => {
@@ -131,7 +155,12 @@ impl Session {
                     for stage in max_pool::stages(input.shape, s) {
                         for round in &stage.rounds {
                             let n = round.kept.len();
-                            relus.push(DeveloperRelu::prepare(&mut offline, s.window, input.ring_bits, n)?);
+                            relus.push(DeveloperRelu::prepare(
+                                &mut offline,
+                                s.window,
+                                input.ring_bits,
+                                n,
+                            )?);
                         }
                     }
                     Prepared::Relus(relus)
@@ -157,8 +186,11 @@ impl Session {
         output_noise: f64,
         entropy: [u8; 32],
     ) -> Result<(), ProtocolError> {
-        let noise = Normal::new(0.0, output_noise)
-            .map_err(|_| ProtocolError::Argument(format!("output noise: expected a deviation, got {output_noise}")))?;
+        let noise = Normal::new(0.0, output_noise).map_err(|_| {
+            ProtocolError::Argument(format!(
+                "output noise: expected a deviation, got {output_noise}"
+            ))
+        })?;
         let mut prg = seed::setup(b"developer output", &self.session_id, entropy)?;
         let plan = self.plan.clone();
         let program = plan.program();
@@ -173,7 +205,9 @@ impl Session {
                     shares.set(s.out, masked);
                 }
                 (Step::Linear(s), Prepared::Linear(prepared)) => {
-                    let Checked::Linear(parameters) = self.parameters.step(id) else { continue };
+                    let Checked::Linear(parameters) = self.parameters.step(id) else {
+                        continue;
+                    };
                     let share = linear(&plan, id, s, parameters, &prepared, shares.get(s.input)?)?;
                     shares.set(s.out, share);
                 }
@@ -185,7 +219,14 @@ impl Session {
                     let mut y = shares.get(s.input)?.to_vec();
                     let mask = program.value(s.input).mask();
                     for relu in relus {
-                        y = evaluate_relu(ch, relu, self.parameters.step(id), program.value(s.out), y, mask)?;
+                        y = evaluate_relu(
+                            ch,
+                            relu,
+                            self.parameters.step(id),
+                            program.value(s.out),
+                            y,
+                            mask,
+                        )?;
                     }
                     shares.set(s.out, y);
                 }
@@ -198,7 +239,10 @@ impl Session {
                     let noisy: Vec<u32> = shares
                         .get(s.input)?
                         .iter()
-                        .map(|&d| d.wrapping_add(noise.sample(&mut prg).round() as i64 as u32) & value.mask())
+                        .map(|&d| {
+                            d.wrapping_add(noise.sample(&mut prg).round() as i64 as u32)
+                                & value.mask()
+                        })
                         .collect();
                     wire::send_words(ch, Kind::Output, &noisy, value.ring_bits)?;
                 }
@@ -213,7 +257,11 @@ impl Session {
 
 fn truncation(plan: &Plan, s: &Truncate) -> Truncation {
     let (from, to) = (plan.program().value(s.input), plan.program().value(s.out));
-    Truncation { from_bits: from.ring_bits, to_bits: to.ring_bits, shift: s.shift }
+    Truncation {
+        from_bits: from.ring_bits,
+        to_bits: to.ring_bits,
+        shift: s.shift,
+    }
 }
 
 fn prepare_linear(
@@ -239,9 +287,19 @@ fn prepare_linear(
     let len = step.output().map_or(0, |out| program.value(out).len());
     let mut share = Zeroizing::new(vec![0; len]);
     lattice
-        .output_shares(&part.layout, &secrets[part.secrets.clone()], value.ring_bits, prg, &mut share)
+        .output_shares(
+            &part.layout,
+            &secrets[part.secrets.clone()],
+            value.ring_bits,
+            prg,
+            &mut share,
+        )
         .map_err(|e| ProtocolError::Argument(e.to_string()))?;
-    Ok(PreparedLinear { share, border, remask })
+    Ok(PreparedLinear {
+        share,
+        border,
+        remask,
+    })
 }
 
 /// W m + d + bias; padded positions carry minus H's mask, since the value there is zero.
@@ -254,10 +312,13 @@ fn linear(
     input: &[u32],
 ) -> Result<Vec<u32>, ProtocolError> {
     let (shape, out) = (&plan.linear(id)?.shape, plan.program().value(step.out));
-    let remasked: Option<Vec<u32>> = prepared
-        .remask
-        .as_ref()
-        .map(|remask| input.iter().zip(remask.iter()).map(|(&m, &d)| m.wrapping_add(d)).collect());
+    let remasked: Option<Vec<u32>> = prepared.remask.as_ref().map(|remask| {
+        input
+            .iter()
+            .zip(remask.iter())
+            .map(|(&m, &d)| m.wrapping_add(d))
+            .collect()
+    });
     let border: Vec<u32> = prepared.border.iter().map(|&r| r.wrapping_neg()).collect();
     let padded = raster::join(shape, remasked.as_deref().unwrap_or(input), &border);
     let mut share = vec![0; out.len()];
@@ -282,7 +343,11 @@ fn evaluate_relu(
     let shift = |y: &mut [u32], by: &[u32], sign: bool| {
         for (plane, &by) in y.chunks_exact_mut(plane).zip(by) {
             for y in plane {
-                *y = (if sign { y.wrapping_sub(by) } else { y.wrapping_add(by) }) & mask;
+                *y = (if sign {
+                    y.wrapping_sub(by)
+                } else {
+                    y.wrapping_add(by)
+                }) & mask;
             }
         }
     };
@@ -302,7 +367,11 @@ fn evaluate_relu(
             }
             y.truncate(n);
         }
-        _ => return Err(ProtocolError::Argument("expected parameters of a ReLU".into())),
+        _ => {
+            return Err(ProtocolError::Argument(
+                "expected parameters of a ReLU".into(),
+            ));
+        }
     }
     Ok(y)
 }

@@ -61,7 +61,10 @@ impl Session {
     ) -> Result<Self, ProtocolError> {
         let got = (*hints).as_ref().len();
         if got != plan.hints_len() {
-            return Err(ProtocolError::Argument(format!("hints: expected {} bytes, got {got}", plan.hints_len())));
+            return Err(ProtocolError::Argument(format!(
+                "hints: expected {} bytes, got {got}",
+                plan.hints_len()
+            )));
         }
         ch.enter(Phase::Setup, 0);
         let mut prg = seed::setup(b"hospital", &session_id, entropy)?;
@@ -77,7 +80,14 @@ impl Session {
             .map_err(malformed)?;
         ch.send(Kind::BaseOt, &answer)?;
         ch.flush()?;
-        Ok(Self { plan, hints, public_seed, session_id, sender, receiver })
+        Ok(Self {
+            plan,
+            hints,
+            public_seed,
+            session_id,
+            sender,
+            receiver,
+        })
     }
 
     /// Makes one ticket.
@@ -102,7 +112,10 @@ impl Session {
             public_seed: &self.public_seed,
             plan: &plan,
         };
-        let mut ticket = Ticket { input_mask: Share::default(), steps: Vec::new() };
+        let mut ticket = Ticket {
+            input_mask: Share::default(),
+            steps: Vec::new(),
+        };
         for (id, step) in plan.program().steps().iter().enumerate() {
             ch.enter(Phase::Offline, id);
             let mut offline = HospitalOffline {
@@ -179,7 +192,13 @@ impl Session {
                     let bits = program.value(step.inputs()[0]).ring_bits;
                     let mut theirs = vec![0; share.len()];
                     wire::recv_words(ch, Kind::Output, &mut theirs, bits)?;
-                    outputs.push(share.iter().zip(&theirs).map(|(&h, &d)| signed(h.wrapping_add(d), bits)).collect());
+                    outputs.push(
+                        share
+                            .iter()
+                            .zip(&theirs)
+                            .map(|(&h, &d)| signed(h.wrapping_add(d), bits))
+                            .collect(),
+                    );
                 }
             }
         }
@@ -211,9 +230,22 @@ impl Walk<'_> {
     /// The padded raster of lattice masks of a linear step; each is drawn once.
     fn raster(&self, id: StepId, prg: &mut Prg) -> Result<Share, ProtocolError> {
         let linear = self.plan.linear(id)?;
-        let bits = self.plan.program().value(self.plan.program().steps()[id].inputs()[0]).ring_bits;
+        let bits = self
+            .plan
+            .program()
+            .value(self.plan.program().steps()[id].inputs()[0])
+            .ring_bits;
         let mut padded = Zeroizing::new(vec![0; linear.shape.padded_len()]);
-        self.secret.input_masks(&linear.layout, self.public_seed, linear.first_index, bits, prg, &mut padded);
+        self.secret
+            .input_masks(
+                &linear.layout,
+                self.public_seed,
+                linear.first_index,
+                bits,
+                prg,
+                &mut padded,
+            )
+            .map_err(|e| ProtocolError::Argument(e.to_string()))?;
         Ok(padded)
     }
 
@@ -231,7 +263,12 @@ impl Walk<'_> {
         Ok(mask)
     }
 
-    fn linear(&mut self, off: &mut HospitalOffline<'_>, id: StepId, hints: &[u8]) -> Result<(), ProtocolError> {
+    fn linear(
+        &mut self,
+        off: &mut HospitalOffline<'_>,
+        id: StepId,
+        hints: &[u8],
+    ) -> Result<(), ProtocolError> {
         let step = &self.plan.program().steps()[id];
         let linear = self.plan.linear(id)?;
         let value = self.plan.program().value(step.inputs()[0]);
@@ -242,42 +279,72 @@ impl Walk<'_> {
         let (map, border) = raster::split(&linear.shape, &padded);
         if !linear.masked_by_producer {
             let share = self.shares.get(step.inputs()[0])?;
-            let difference: Vec<u32> =
-                share.iter().zip(&map).map(|(&x, &r)| x.wrapping_sub(r) & value.mask()).collect();
+            let difference: Vec<u32> = share
+                .iter()
+                .zip(&map)
+                .map(|(&x, &r)| x.wrapping_sub(r) & value.mask())
+                .collect();
             wire::send_words(off.ch, Kind::Remask, &difference, value.ring_bits)?;
         }
         wire::send_words(off.ch, Kind::PaddingMasks, &border, value.ring_bits)?;
         if let Some(out) = step.output() {
             let mut share = vec![0; self.plan.program().value(out).len()];
-            self.secret.output_shares(&linear.layout, &hints[linear.hints.clone()], value.ring_bits, &mut share)
+            self.secret
+                .output_shares(
+                    &linear.layout,
+                    &hints[linear.hints.clone()],
+                    value.ring_bits,
+                    &mut share,
+                )
                 .map_err(|e| ProtocolError::Argument(e.to_string()))?;
             self.shares.set(out, share);
         }
         Ok(())
     }
 
-    fn truncate(&mut self, off: &mut HospitalOffline<'_>, step: &Step) -> Result<HospitalTruncate, ProtocolError> {
+    fn truncate(
+        &mut self,
+        off: &mut HospitalOffline<'_>,
+        step: &Step,
+    ) -> Result<HospitalTruncate, ProtocolError> {
         let Step::Truncate(s) = step else {
             return Err(ProtocolError::Argument("expected a truncation".into()));
         };
-        let (input, out) = (self.plan.program().value(s.input), self.plan.program().value(s.out));
-        let truncation = Truncation { from_bits: input.ring_bits, to_bits: out.ring_bits, shift: s.shift };
-        let (prepared, share) = HospitalTruncate::prepare(off, truncation, self.shares.get(s.input)?)?;
+        let (input, out) = (
+            self.plan.program().value(s.input),
+            self.plan.program().value(s.out),
+        );
+        let truncation = Truncation {
+            from_bits: input.ring_bits,
+            to_bits: out.ring_bits,
+            shift: s.shift,
+        };
+        let (prepared, share) =
+            HospitalTruncate::prepare(off, truncation, self.shares.get(s.input)?)?;
         self.shares.set(s.out, share);
         Ok(prepared)
     }
 
-    fn relu(&mut self, off: &mut HospitalOffline<'_>, s: &Relu) -> Result<HospitalRelu, ProtocolError> {
+    fn relu(
+        &mut self,
+        off: &mut HospitalOffline<'_>,
+        s: &Relu,
+    ) -> Result<HospitalRelu, ProtocolError> {
         let target = self.choose(s.out, off.prg)?;
         let out_bits = self.plan.program().value(s.out).ring_bits;
-        let relu = HospitalRelu::prepare(off, s.window, out_bits, self.shares.get(s.input)?, &target)?;
+        let relu =
+            HospitalRelu::prepare(off, s.window, out_bits, self.shares.get(s.input)?, &target)?;
         self.shares.set(s.out, target);
         Ok(relu)
     }
 
     /// ReLU(y) - ReLU(y - ceiling): two ReLUs of one share, the second with a mask of its own that the
     /// first one's target takes up.
-    fn relu_clipped(&mut self, off: &mut HospitalOffline<'_>, s: &Relu) -> Result<HospitalRelu, ProtocolError> {
+    fn relu_clipped(
+        &mut self,
+        off: &mut HospitalOffline<'_>,
+        s: &Relu,
+    ) -> Result<HospitalRelu, ProtocolError> {
         let out = self.plan.program().value(s.out);
         let target = self.choose(s.out, off.prg)?;
         let n = target.len();
@@ -293,7 +360,11 @@ impl Walk<'_> {
         Ok(relu)
     }
 
-    fn max_pool(&mut self, off: &mut HospitalOffline<'_>, s: &MaxPool) -> Result<Vec<HospitalRelu>, ProtocolError> {
+    fn max_pool(
+        &mut self,
+        off: &mut HospitalOffline<'_>,
+        s: &MaxPool,
+    ) -> Result<Vec<HospitalRelu>, ProtocolError> {
         let input = self.plan.program().value(s.input);
         let (mask, bits) = (input.mask(), input.ring_bits);
         let mut source = self.shares.get(s.input)?.clone();

@@ -27,7 +27,14 @@ pub fn apply(program: &Program, step: &Step, inputs: &[&[u32]]) -> Option<Vec<u3
             }
             Some(joined)
         }
-        Step::SumPool(s) => Some(sum_pool(program.value(s.input), out, s.pool, s.stride, s.padding, inputs[0])),
+        Step::SumPool(s) => Some(sum_pool(
+            program.value(s.input),
+            out,
+            s.pool,
+            s.stride,
+            s.padding,
+            inputs[0],
+        )),
         Step::Subsample(s) => Some(subsample(program.value(s.input), s.stride, inputs[0])),
         _ => None,
     }
@@ -70,7 +77,13 @@ fn sum_pool(
 }
 
 /// The input positions that output position `at` of a pooling window covers, padding left out.
-pub(crate) fn window(at: usize, stride: usize, before: usize, pool: usize, extent: usize) -> std::ops::Range<usize> {
+pub(crate) fn window(
+    at: usize,
+    stride: usize,
+    before: usize,
+    pool: usize,
+    extent: usize,
+) -> std::ops::Range<usize> {
     let start = at * stride;
     start.saturating_sub(before).min(extent)..(start + pool).saturating_sub(before).min(extent)
 }

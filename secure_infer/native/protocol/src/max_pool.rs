@@ -30,7 +30,9 @@ pub struct Stage {
 pub fn stages(shape: [usize; 3], step: &MaxPool) -> [Stage; 2] {
     let [channels, height, width] = shape;
     let extent = |size: usize, axis: usize| {
-        (size + step.padding[2 * axis] + step.padding[2 * axis + 1] - step.pool[axis]) / step.stride[axis] + 1
+        (size + step.padding[2 * axis] + step.padding[2 * axis + 1] - step.pool[axis])
+            / step.stride[axis]
+            + 1
     };
     let (out_height, out_width) = (extent(height, 0), extent(width, 1));
     let rows = stage(channels * height, out_width, |line, x| {
@@ -40,13 +42,21 @@ pub fn stages(shape: [usize; 3], step: &MaxPool) -> [Stage; 2] {
     let columns = stage(channels * out_height, out_width, |line, x| {
         let (channel, y) = (line / out_height, line % out_height);
         let rows = window(y, step.stride[0], step.padding[0], step.pool[0], height);
-        ((channel * height + rows.start) * out_width + x, out_width, rows.len())
+        (
+            (channel * height + rows.start) * out_width + x,
+            out_width,
+            rows.len(),
+        )
     });
     [rows, columns]
 }
 
 /// `source(line, x)` gives the first source position, the distance to the next and how many there are.
-fn stage(lines: usize, width: usize, source: impl Fn(usize, usize) -> (usize, usize, usize)) -> Stage {
+fn stage(
+    lines: usize,
+    width: usize,
+    source: impl Fn(usize, usize) -> (usize, usize, usize),
+) -> Stage {
     let mut first = Vec::with_capacity(lines * width);
     let mut rounds: Vec<Round> = Vec::new();
     for line in 0..lines {
@@ -54,7 +64,10 @@ fn stage(lines: usize, width: usize, source: impl Fn(usize, usize) -> (usize, us
             let (start, distance, count) = source(line, x);
             for t in 1..count {
                 if rounds.len() < t {
-                    rounds.push(Round { kept: Vec::new(), challenger: Vec::new() });
+                    rounds.push(Round {
+                        kept: Vec::new(),
+                        challenger: Vec::new(),
+                    });
                 }
                 rounds[t - 1].kept.push(first.len() as u32);
                 rounds[t - 1].challenger.push((start + t * distance) as u32);

@@ -52,8 +52,14 @@ pub(crate) struct LinearParameters {
 pub(crate) enum Checked {
     None,
     Linear(Box<LinearParameters>),
-    Relu { threshold: Vec<u32>, flip: Vec<u8> },
-    ReluClipped { threshold: Vec<u32>, ceiling: Vec<u32> },
+    Relu {
+        threshold: Vec<u32>,
+        flip: Vec<u8>,
+    },
+    ReluClipped {
+        threshold: Vec<u32>,
+        ceiling: Vec<u32>,
+    },
 }
 
 /// All private parameters of a program, checked against it.
@@ -66,17 +72,25 @@ impl Parameters {
     ///
     /// # Errors
     /// [`ParameterError`] names the step whose parameters are missing, left over or of a wrong size.
-    pub fn new(program: &Program, mut steps: HashMap<String, StepParameters>) -> Result<Self, ParameterError> {
+    pub fn new(
+        program: &Program,
+        mut steps: HashMap<String, StepParameters>,
+    ) -> Result<Self, ParameterError> {
         let mut checked = Vec::with_capacity(program.steps().len());
         for step in program.steps() {
             let given = steps.remove(step.name());
-            checked.push(check(program, step, given).map_err(|problem| ParameterError {
-                step: step.name().to_string(),
-                problem,
-            })?);
+            checked.push(
+                check(program, step, given).map_err(|problem| ParameterError {
+                    step: step.name().to_string(),
+                    problem,
+                })?,
+            );
         }
         if let Some(step) = steps.into_keys().min() {
-            return Err(ParameterError { step, problem: "expected the name of a step of the program".into() });
+            return Err(ParameterError {
+                step,
+                problem: "expected the name of a step of the program".into(),
+            });
         }
         Ok(Self { steps: checked })
     }
@@ -92,17 +106,29 @@ fn check(program: &Program, step: &Step, given: Option<StepParameters>) -> Resul
             let shape = program.conv_shape(s).map_err(|e| e.to_string())?;
             let out = program.value(s.out);
             if bias.len() != out.shape[0] && bias.len() != out.len() {
-                return Err(format!("expected {} or {} bias values, got {}", out.shape[0], out.len(), bias.len()));
+                return Err(format!(
+                    "expected {} or {} bias values, got {}",
+                    out.shape[0],
+                    out.len(),
+                    bias.len()
+                ));
             }
             let kernel = ConvKernel::new(&shape, &weights).map_err(|e| e.to_string())?;
             let bias = bias.into_iter().map(|b| b as u32 & out.mask()).collect();
-            Ok(Checked::Linear(Box::new(LinearParameters { weights, kernel, bias })))
+            Ok(Checked::Linear(Box::new(LinearParameters {
+                weights,
+                kernel,
+                bias,
+            })))
         }
         (Step::Relu(s), Some(StepParameters::Relu { threshold, flip })) => {
             let channels = program.value(s.out).shape[0];
             expect_len("threshold", threshold.len(), channels)?;
             expect_len("flip", flip.len(), channels)?;
-            Ok(Checked::Relu { threshold: words(threshold), flip: flip.into_iter().map(u8::from).collect() })
+            Ok(Checked::Relu {
+                threshold: words(threshold),
+                flip: flip.into_iter().map(u8::from).collect(),
+            })
         }
         (Step::ReluClipped(s), Some(StepParameters::ReluClipped { threshold, ceiling })) => {
             let channels = program.value(s.out).shape[0];
@@ -111,13 +137,20 @@ fn check(program: &Program, step: &Step, given: Option<StepParameters>) -> Resul
             if ceiling.iter().any(|&c| c <= 0) {
                 return Err("expected ceilings above zero".into());
             }
-            Ok(Checked::ReluClipped { threshold: words(threshold), ceiling: words(ceiling) })
+            Ok(Checked::ReluClipped {
+                threshold: words(threshold),
+                ceiling: words(ceiling),
+            })
         }
-        (Step::Linear(_) | Step::Relu(_) | Step::ReluClipped(_), _) => {
-            Err(format!("expected parameters of a {} step", step.kind_name()))
-        }
+        (Step::Linear(_) | Step::Relu(_) | Step::ReluClipped(_), _) => Err(format!(
+            "expected parameters of a {} step",
+            step.kind_name()
+        )),
         (_, None) => Ok(Checked::None),
-        (_, Some(_)) => Err(format!("expected no parameters for a {} step", step.kind_name())),
+        (_, Some(_)) => Err(format!(
+            "expected no parameters for a {} step",
+            step.kind_name()
+        )),
     }
 }
 
@@ -126,7 +159,11 @@ fn words(values: Vec<i32>) -> Vec<u32> {
 }
 
 fn expect_len(what: &str, got: usize, expected: usize) -> Result<(), String> {
-    if got == expected { Ok(()) } else { Err(format!("expected {expected} values of {what}, got {got}")) }
+    if got == expected {
+        Ok(())
+    } else {
+        Err(format!("expected {expected} values of {what}, got {got}"))
+    }
 }
 
 /// Makes the public hints and the developer's secrets of a bundle, with fresh randomness.
@@ -138,16 +175,26 @@ pub fn make_hints(
     parameters: &Parameters,
     public_seed: &[u8; 32],
     rng: &mut impl CryptoRng,
+    threads: usize,
 ) -> Result<(Vec<u8>, Vec<u8>), crate::error::ProtocolError> {
     let mut all_hints = Vec::with_capacity(plan.hints_len());
     let mut all_secrets = Vec::with_capacity(plan.secrets_len());
     for (id, step) in parameters.steps.iter().enumerate() {
-        let Checked::Linear(linear) = step else { continue };
+        let Checked::Linear(linear) = step else {
+            continue;
+        };
         let part = plan.linear(id)?;
-        let (hints, secrets) = hints(&part.layout, &linear.weights, public_seed, part.first_index, rng)
-            .map_err(|e| crate::error::ProtocolError::Argument(e.to_string()))?;
+        let (hints, secrets) = hints(
+            &part.layout,
+            &linear.weights,
+            public_seed,
+            part.first_index,
+            rng,
+            threads,
+        )
+        .map_err(|e| crate::error::ProtocolError::Argument(e.to_string()))?;
         all_hints.extend(hints);
-        all_secrets.extend(secrets);
+        all_secrets.extend_from_slice(&secrets);
     }
     Ok((all_hints, all_secrets))
 }

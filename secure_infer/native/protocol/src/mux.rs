@@ -28,20 +28,39 @@ pub struct HospitalInputs<'a> {
 }
 
 /// H, offline. `keep` holds (answer for flip 0, answer for flip 1) before D's message is added.
-pub fn prepare(inputs: &HospitalInputs<'_>, mask: u32, corrections: &mut [u32], zero: &mut [u32], one: &mut [u32]) {
+pub fn prepare(
+    inputs: &HospitalInputs<'_>,
+    mask: u32,
+    corrections: &mut [u32],
+    zero: &mut [u32],
+    one: &mut [u32],
+) {
     for i in 0..corrections.len() {
         let pi = 0u32.wrapping_sub(u32::from(inputs.pi[i]));
         let y = inputs.y[i];
         let difference = (y ^ pi).wrapping_sub(pi);
-        let base = (y & pi).wrapping_add(inputs.pad[i]).wrapping_sub(inputs.target[i]);
-        corrections[i] = inputs.first[i].wrapping_add(difference).wrapping_sub(inputs.second[i]) & mask;
+        let base = (y & pi)
+            .wrapping_add(inputs.pad[i])
+            .wrapping_sub(inputs.target[i]);
+        corrections[i] = inputs.first[i]
+            .wrapping_add(difference)
+            .wrapping_sub(inputs.second[i])
+            & mask;
         zero[i] = base.wrapping_sub(inputs.first[i]) & mask;
         one[i] = base.wrapping_add(difference).wrapping_add(inputs.first[i]) & mask;
     }
 }
 
 /// H, online: the answers to D's flips and ring elements.
-pub fn answer(zero: &[u32], one: &[u32], pi: &[u8], flips: &[u8], request: &[u32], mask: u32, out: &mut [u32]) {
+pub fn answer(
+    zero: &[u32],
+    one: &[u32],
+    pi: &[u8],
+    flips: &[u8],
+    request: &[u32],
+    mask: u32,
+    out: &mut [u32],
+) {
     for i in 0..out.len() {
         let flip = 0u32.wrapping_sub(u32::from(flips[i]));
         let pi = 0u32.wrapping_sub(u32::from(pi[i]));
@@ -74,7 +93,15 @@ pub fn request(
 }
 
 /// D, online: z, in place over H's answers.
-pub fn finish(beta: &[u8], y: &[u32], flips: &[u8], w: &[u32], tau: &[u32], mask: u32, answers: &mut [u32]) {
+pub fn finish(
+    beta: &[u8],
+    y: &[u32],
+    flips: &[u8],
+    w: &[u32],
+    tau: &[u32],
+    mask: u32,
+    answers: &mut [u32],
+) {
     for i in 0..answers.len() {
         let flip = 0u32.wrapping_sub(u32::from(flips[i]));
         let beta = 0u32.wrapping_sub(u32::from(beta[i]));

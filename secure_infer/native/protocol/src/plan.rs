@@ -50,7 +50,9 @@ impl Plan {
             for &input in step.inputs() {
                 last_use[input] = id;
             }
-            if let (Step::Input(_) | Step::Relu(_) | Step::ReluClipped(_), Some(out)) = (step, step.output()) {
+            if let (Step::Input(_) | Step::Relu(_) | Step::ReluClipped(_), Some(out)) =
+                (step, step.output())
+            {
                 can_choose[out] = true;
             }
             let Step::Linear(conv) = step else {
@@ -72,11 +74,21 @@ impl Plan {
                 masked_by_producer,
                 layout,
             }));
-            index += linear.last().and_then(Option::as_ref).map_or(0, |plan| plan.layout.in_polys() as u64);
+            index += linear
+                .last()
+                .and_then(Option::as_ref)
+                .map_or(0, |plan| plan.layout.in_polys() as u64);
             hints += hint_bytes;
             secrets += secret_bytes;
         }
-        Ok(Self { program, linear, target, last_use, hints_len: hints, secrets_len: secrets })
+        Ok(Self {
+            program,
+            linear,
+            target,
+            last_use,
+            hints_len: hints,
+            secrets_len: secrets,
+        })
     }
 
     /// The program.
@@ -103,7 +115,11 @@ impl Plan {
 
     /// Values that no step after `id` reads.
     pub(crate) fn dead_after(&self, id: StepId) -> impl Iterator<Item = ValueId> + '_ {
-        self.program.steps()[id].inputs().iter().copied().filter(move |&value| self.last_use[value] == id)
+        self.program.steps()[id]
+            .inputs()
+            .iter()
+            .copied()
+            .filter(move |&value| self.last_use[value] == id)
     }
 
     /// Bytes of all hints.

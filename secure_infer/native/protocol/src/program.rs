@@ -35,7 +35,10 @@ pub struct ProgramError {
 
 impl ProgramError {
     fn new(place: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { place: place.into(), problem: problem.into() }
+        Self {
+            place: place.into(),
+            problem: problem.into(),
+        }
     }
 }
 
@@ -385,16 +388,26 @@ impl Program {
     /// [`ProgramError`] that names the step and what was expected of it.
     pub fn from_json(text: &str) -> Result<Self, ProgramError> {
         if text.len() > MAX_TEXT {
-            return Err(ProgramError::new("text", format!("expected at most {MAX_TEXT} bytes, got {}", text.len())));
+            return Err(ProgramError::new(
+                "text",
+                format!("expected at most {MAX_TEXT} bytes, got {}", text.len()),
+            ));
         }
-        let text: Text = serde_json::from_str(text).map_err(|e| ProgramError::new("text", e.to_string()))?;
+        let text: Text =
+            serde_json::from_str(text).map_err(|e| ProgramError::new("text", e.to_string()))?;
         if text.format != FORMAT || text.version != VERSION {
             return Err(ProgramError::new(
                 "format",
-                format!("expected {FORMAT} version {VERSION}, got {} version {}", text.format, text.version),
+                format!(
+                    "expected {FORMAT} version {VERSION}, got {} version {}",
+                    text.format, text.version
+                ),
             ));
         }
-        let program = Self { values: text.values, steps: text.steps };
+        let program = Self {
+            values: text.values,
+            steps: text.steps,
+        };
         program.check()?;
         Ok(program)
     }
@@ -437,7 +450,11 @@ impl Program {
             .filter_map(|step| match step {
                 Step::Output(s) => {
                     let value = &self.values[s.input];
-                    Some(OutputInfo { name: s.name.clone(), shape: value.shape, ring_bits: value.ring_bits })
+                    Some(OutputInfo {
+                        name: s.name.clone(),
+                        shape: value.shape,
+                        ring_bits: value.ring_bits,
+                    })
                 }
                 _ => None,
             })
@@ -466,14 +483,23 @@ impl Program {
 
     fn check(&self) -> Result<(), ProgramError> {
         if self.steps.is_empty() || self.steps.len() > MAX_STEPS {
-            return Err(ProgramError::new("steps", format!("expected 1 to {MAX_STEPS}, got {}", self.steps.len())));
+            return Err(ProgramError::new(
+                "steps",
+                format!("expected 1 to {MAX_STEPS}, got {}", self.steps.len()),
+            ));
         }
         for (id, value) in self.values.iter().enumerate() {
-            let elements = value.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+            let elements = value
+                .shape
+                .iter()
+                .try_fold(1usize, |n, &d| n.checked_mul(d));
             if !elements.is_some_and(|n| (1..=MAX_ELEMENTS).contains(&n)) {
                 return Err(ProgramError::new(
                     format!("value {id}"),
-                    format!("expected 1 to {MAX_ELEMENTS} elements, got shape {:?}", value.shape),
+                    format!(
+                        "expected 1 to {MAX_ELEMENTS} elements, got shape {:?}",
+                        value.shape
+                    ),
                 ));
             }
             if !(8..=31).contains(&value.ring_bits) {
@@ -494,15 +520,30 @@ impl Program {
                 ));
             }
             if (position == 0) != matches!(step, Step::Input(_)) {
-                return Err(ProgramError::new(name, "expected exactly one input, as the first step"));
+                return Err(ProgramError::new(
+                    name,
+                    "expected exactly one input, as the first step",
+                ));
             }
-            if step.inputs().iter().any(|&id| !made.get(id).copied().unwrap_or(false)) {
-                return Err(ProgramError::new(name, "expected inputs that an earlier step makes"));
+            if step
+                .inputs()
+                .iter()
+                .any(|&id| !made.get(id).copied().unwrap_or(false))
+            {
+                return Err(ProgramError::new(
+                    name,
+                    "expected inputs that an earlier step makes",
+                ));
             }
             if let Some(out) = step.output() {
                 match made.get_mut(out) {
                     Some(slot) if !*slot => *slot = true,
-                    _ => return Err(ProgramError::new(name, "expected an output value that is made once")),
+                    _ => {
+                        return Err(ProgramError::new(
+                            name,
+                            "expected an output value that is made once",
+                        ));
+                    }
                 }
             }
             self.check_step(step)?;
@@ -515,14 +556,21 @@ impl Program {
 
     fn check_step(&self, step: &Step) -> Result<(), ProgramError> {
         let expect = |holds: bool, what: &str| {
-            if holds { Ok(()) } else { Err(ProgramError::new(step.name(), format!("expected {what}"))) }
+            if holds {
+                Ok(())
+            } else {
+                Err(ProgramError::new(step.name(), format!("expected {what}")))
+            }
         };
         match step {
             Step::Input(_) | Step::Output(_) => Ok(()),
             Step::Linear(s) => {
                 let shape = self.conv_shape(s)?;
                 let (input, out) = (self.value(s.input), self.value(s.out));
-                expect(input.ring_bits == out.ring_bits, "the same ring before and after")?;
+                expect(
+                    input.ring_bits == out.ring_bits,
+                    "the same ring before and after",
+                )?;
                 expect(
                     out.shape[1] == shape.out_height() && out.shape[2] == shape.out_width(),
                     "an output shape that follows from kernel, stride, dilation and padding",
@@ -531,56 +579,106 @@ impl Program {
             Step::Truncate(s) => {
                 let (input, out) = (self.value(s.input), self.value(s.out));
                 expect(input.shape == out.shape, "the same shape before and after")?;
-                expect(s.shift >= 1 && s.shift + 3 <= input.ring_bits, "a shift of 1 to ring_bits - 3")
+                expect(
+                    s.shift >= 1 && s.shift + 3 <= input.ring_bits,
+                    "a shift of 1 to ring_bits - 3",
+                )
             }
             Step::Relu(s) | Step::ReluClipped(s) => {
                 let (input, out) = (self.value(s.input), self.value(s.out));
                 expect(input.shape == out.shape, "the same shape before and after")?;
-                expect(out.ring_bits <= input.ring_bits, "a ring that does not grow")?;
+                expect(
+                    out.ring_bits <= input.ring_bits,
+                    "a ring that does not grow",
+                )?;
                 self.check_window(s.window, input.ring_bits, step)
             }
             Step::MaxPool(s) => {
                 let (input, out) = (self.value(s.input), self.value(s.out));
-                expect(out.ring_bits == input.ring_bits, "the same ring before and after")?;
+                expect(
+                    out.ring_bits == input.ring_bits,
+                    "the same ring before and after",
+                )?;
                 self.check_pool(input, out, (s.pool, s.stride, s.padding), step)?;
                 self.check_window(s.window, input.ring_bits, step)
             }
             Step::SumPool(s) => {
                 let (input, out) = (self.value(s.input), self.value(s.out));
-                expect(out.ring_bits == input.ring_bits, "the same ring before and after")?;
+                expect(
+                    out.ring_bits == input.ring_bits,
+                    "the same ring before and after",
+                )?;
                 self.check_pool(input, out, (s.pool, s.stride, s.padding), step)
             }
             Step::Add(s) => {
                 let out = self.value(s.out);
-                expect(!s.inputs.is_empty() && s.inputs.len() == s.shift.len(), "one shift per input")?;
-                expect(s.inputs.iter().all(|&id| self.value(id).shape == out.shape), "inputs of the output's shape")?;
-                expect(s.shift.iter().all(|&f| f < out.ring_bits), "shifts below ring_bits")?;
-                expect(s.inputs.iter().all(|&id| self.value(id).ring_bits >= out.ring_bits), "a ring that does not grow")
+                expect(
+                    !s.inputs.is_empty() && s.inputs.len() == s.shift.len(),
+                    "one shift per input",
+                )?;
+                expect(
+                    s.inputs.iter().all(|&id| self.value(id).shape == out.shape),
+                    "inputs of the output's shape",
+                )?;
+                expect(
+                    s.shift.iter().all(|&f| f < out.ring_bits),
+                    "shifts below ring_bits",
+                )?;
+                expect(
+                    s.inputs
+                        .iter()
+                        .all(|&id| self.value(id).ring_bits >= out.ring_bits),
+                    "a ring that does not grow",
+                )
             }
             Step::Concat(s) => {
                 let out = self.value(s.out);
-                let same_map = s.inputs.iter().all(|&id| self.value(id).shape[1..] == out.shape[1..]);
+                let same_map = s
+                    .inputs
+                    .iter()
+                    .all(|&id| self.value(id).shape[1..] == out.shape[1..]);
                 let channels: usize = s.inputs.iter().map(|&id| self.value(id).shape[0]).sum();
-                expect(same_map && channels == out.shape[0], "inputs of one map size whose channels add up")?;
-                expect(s.inputs.iter().all(|&id| self.value(id).ring_bits >= out.ring_bits), "a ring that does not grow")
+                expect(
+                    same_map && channels == out.shape[0],
+                    "inputs of one map size whose channels add up",
+                )?;
+                expect(
+                    s.inputs
+                        .iter()
+                        .all(|&id| self.value(id).ring_bits >= out.ring_bits),
+                    "a ring that does not grow",
+                )
             }
             Step::Subsample(s) => {
                 let (input, out) = (self.value(s.input), self.value(s.out));
                 expect(s.stride.iter().all(|&d| d >= 1), "strides of 1 or more")?;
-                let shape =
-                    [input.shape[0], input.shape[1].div_ceil(s.stride[0]), input.shape[2].div_ceil(s.stride[1])];
-                expect(out.shape == shape && out.ring_bits == input.ring_bits, "every stride-th pixel in the same ring")
+                let shape = [
+                    input.shape[0],
+                    input.shape[1].div_ceil(s.stride[0]),
+                    input.shape[2].div_ceil(s.stride[1]),
+                ];
+                expect(
+                    out.shape == shape && out.ring_bits == input.ring_bits,
+                    "every stride-th pixel in the same ring",
+                )
             }
         }
     }
 
-    fn check_window(&self, [low, high]: [u32; 2], ring_bits: u32, step: &Step) -> Result<(), ProgramError> {
+    fn check_window(
+        &self,
+        [low, high]: [u32; 2],
+        ring_bits: u32,
+        step: &Step,
+    ) -> Result<(), ProgramError> {
         if high <= ring_bits && high >= low + 2 && high <= low + 16 {
             return Ok(());
         }
         Err(ProgramError::new(
             step.name(),
-            format!("expected a window of 2 to 16 bits inside {ring_bits} bits, got [{low}, {high})"),
+            format!(
+                "expected a window of 2 to 16 bits inside {ring_bits} bits, got [{low}, {high})"
+            ),
         ))
     }
 
@@ -592,15 +690,21 @@ impl Program {
         step: &Step,
     ) -> Result<(), ProgramError> {
         let size = |extent: usize, axis: usize| {
-            let padded = extent.checked_add(padding[2 * axis])?.checked_add(padding[2 * axis + 1])?;
+            let padded = extent
+                .checked_add(padding[2 * axis])?
+                .checked_add(padding[2 * axis + 1])?;
             let inside = padding[2 * axis] < pool[axis] && padding[2 * axis + 1] < pool[axis];
-            (stride[axis] >= 1 && inside && padded >= pool[axis]).then(|| (padded - pool[axis]) / stride[axis] + 1)
+            (stride[axis] >= 1 && inside && padded >= pool[axis])
+                .then(|| (padded - pool[axis]) / stride[axis] + 1)
         };
         let shape = (size(input.shape[1], 0), size(input.shape[2], 1));
         if out.shape[0] == input.shape[0] && shape == (Some(out.shape[1]), Some(out.shape[2])) {
             return Ok(());
         }
-        Err(ProgramError::new(step.name(), "expected an output shape that follows from pool, stride and padding"))
+        Err(ProgramError::new(
+            step.name(),
+            "expected an output shape that follows from pool, stride and padding",
+        ))
     }
 
     /// Comparisons of a step: what a ReLU, a clipped ReLU or a max-pool costs.

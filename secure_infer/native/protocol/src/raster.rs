@@ -33,7 +33,13 @@ pub fn border_len(shape: &ConvShape) -> usize {
 pub fn split(shape: &ConvShape, padded: &[u32]) -> (Vec<u32>, Vec<u32>) {
     let mut map = Vec::with_capacity(padded.len() - border_len(shape));
     let mut border = Vec::with_capacity(border_len(shape));
-    rows(shape, |at, inside| if inside { map.extend(&padded[at]) } else { border.extend(&padded[at]) });
+    rows(shape, |at, inside| {
+        if inside {
+            map.extend(&padded[at])
+        } else {
+            border.extend(&padded[at])
+        }
+    });
     (map, border)
 }
 

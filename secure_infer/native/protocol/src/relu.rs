@@ -78,14 +78,24 @@ pub struct DeveloperOffline<'a> {
 
 impl HospitalOffline<'_> {
     /// `n` random OTs with D as the receiver: both pads of each.
-    pub(crate) fn send_ot(&mut self, bits: u32, first: &mut [u32], second: &mut [u32]) -> Result<(), ProtocolError> {
+    pub(crate) fn send_ot(
+        &mut self,
+        bits: u32,
+        first: &mut [u32],
+        second: &mut [u32],
+    ) -> Result<(), ProtocolError> {
         send_ot(self.ch, self.sender, bits, first, second)
     }
 }
 
 impl DeveloperOffline<'_> {
     /// `n` random OTs with D as the receiver: its choices and pads.
-    pub(crate) fn recv_ot(&mut self, bits: u32, choices: &mut [u8], pads: &mut [u32]) -> Result<(), ProtocolError> {
+    pub(crate) fn recv_ot(
+        &mut self,
+        bits: u32,
+        choices: &mut [u8],
+        pads: &mut [u32],
+    ) -> Result<(), ProtocolError> {
         recv_ot(self.ch, self.receiver, bits, choices, pads)
     }
 }
@@ -98,8 +108,14 @@ fn send_ot(
     second: &mut [u32],
 ) -> Result<(), ProtocolError> {
     let mut body = Vec::new();
-    ch.recv(Kind::OtCorrections, engine.random_ot_len(first.len()), &mut body)?;
-    engine.random_ot(first.len(), bits, &body, first, second).map_err(|e| ProtocolError::Message(e.to_string()))
+    ch.recv(
+        Kind::OtCorrections,
+        engine.random_ot_len(first.len()),
+        &mut body,
+    )?;
+    engine
+        .random_ot(first.len(), bits, &body, first, second)
+        .map_err(|e| ProtocolError::Message(e.to_string()))
 }
 
 fn recv_ot(
@@ -160,7 +176,8 @@ impl HospitalRelu {
         let (n, mask) = (y.len(), ring_mask(self.out_bits));
         let mut body = Vec::new();
         for pads in &mut self.pads {
-            off.ch.recv(Kind::OtCorrections, off.sender.one_of_16_len(n), &mut body)?;
+            off.ch
+                .recv(Kind::OtCorrections, off.sender.one_of_16_len(n), &mut body)?;
             off.sender
                 .one_of_16(n, &body, &mut pads[at.clone()])
                 .map_err(|e| ProtocolError::Message(e.to_string()))?;
@@ -187,9 +204,22 @@ impl HospitalRelu {
         }
 
         let reduced = Zeroizing::new(y.iter().map(|&y| y & mask).collect::<Vec<_>>());
-        let inputs = mux::HospitalInputs { y: &reduced, pi, pad: &pad, first: &first, second: &second, target };
+        let inputs = mux::HospitalInputs {
+            y: &reduced,
+            pi,
+            pad: &pad,
+            first: &first,
+            second: &second,
+            target,
+        };
         let mut corrections = vec![0; n];
-        mux::prepare(&inputs, mask, &mut corrections, &mut self.zero[at.clone()], &mut self.one[at]);
+        mux::prepare(
+            &inputs,
+            mask,
+            &mut corrections,
+            &mut self.zero[at.clone()],
+            &mut self.one[at],
+        );
         wire::send_words(off.ch, Kind::CotCorrections, &corrections, self.out_bits)
     }
 
@@ -207,14 +237,27 @@ impl HospitalRelu {
             let (mut bytes, mut answers) = (vec![0; count], vec![0u16; count]);
             for (j, chunk) in self.chunks.iter().enumerate() {
                 wire::recv_nibbles(ch, Kind::ChunkIndices, &mut bytes)?;
-                carry::answer(&self.tables[j][at.clone()], &self.pads[j][at.clone()], &bytes, &mut answers);
+                carry::answer(
+                    &self.tables[j][at.clone()],
+                    &self.pads[j][at.clone()],
+                    &bytes,
+                    &mut answers,
+                );
                 wire::send_tables(ch, Kind::ChunkTables, &answers, chunk.entries())?;
             }
             let (mut request, mut answer) = (vec![0; count], vec![0; count]);
             wire::recv_bits(ch, Kind::MuxRequest, &mut bytes)?;
             wire::recv_words(ch, Kind::MuxRequest, &mut request, self.out_bits)?;
             let (zero, one) = (&self.zero[at.clone()], &self.one[at.clone()]);
-            mux::answer(zero, one, &self.pi[at.clone()], &bytes, &request, mask, &mut answer);
+            mux::answer(
+                zero,
+                one,
+                &self.pi[at.clone()],
+                &bytes,
+                &request,
+                mask,
+                &mut answer,
+            );
             wire::send_words(ch, Kind::MuxAnswer, &answer, self.out_bits)?;
             start = at.end;
         }
@@ -278,11 +321,20 @@ impl DeveloperRelu {
         let mut second = secret::<u32>(n);
         let tau = &mut self.tau[at.clone()];
         send_ot(off.ch, off.sender, self.out_bits, tau, &mut second)?;
-        for ((difference, &first), &second) in self.difference[at].iter_mut().zip(tau.iter()).zip(second.iter()) {
+        for ((difference, &first), &second) in self.difference[at]
+            .iter_mut()
+            .zip(tau.iter())
+            .zip(second.iter())
+        {
             *difference = first.wrapping_sub(second) & mask;
         }
         let mut corrections = vec![0; n];
-        wire::recv_words(off.ch, Kind::CotCorrections, &mut corrections, self.out_bits)?;
+        wire::recv_words(
+            off.ch,
+            Kind::CotCorrections,
+            &mut corrections,
+            self.out_bits,
+        )?;
         mux::receive(choices, &corrections, mask, w);
         Ok(())
     }
@@ -305,7 +357,8 @@ impl DeveloperRelu {
             let at = start..n.min(start + ONLINE_STRIPE);
             let count = at.len();
             let y = &mut y[at.clone()];
-            let (mut beta, mut index, mut delta) = (vec![0u8; count], vec![0u8; count], vec![0u8; count]);
+            let (mut beta, mut index, mut delta) =
+                (vec![0u8; count], vec![0u8; count], vec![0u8; count]);
             let mut answers = vec![0u16; count];
             for (j, &chunk) in self.chunks.iter().enumerate() {
                 let picks = &self.picks[j][at.clone()];
@@ -323,11 +376,27 @@ impl DeveloperRelu {
             let (mut flips, mut request) = (index, vec![0u32; count]);
             let choices = &self.choices[at.clone()];
             let difference = &self.difference[at.clone()];
-            mux::request(&beta, y, choices, difference, mask, &mut flips, &mut request);
+            mux::request(
+                &beta,
+                y,
+                choices,
+                difference,
+                mask,
+                &mut flips,
+                &mut request,
+            );
             wire::send_bits(ch, Kind::MuxRequest, &flips)?;
             wire::send_words(ch, Kind::MuxRequest, &request, self.out_bits)?;
             wire::recv_words(ch, Kind::MuxAnswer, &mut request, self.out_bits)?;
-            mux::finish(&beta, y, &flips, &self.w[at.clone()], &self.tau[at.clone()], mask, &mut request);
+            mux::finish(
+                &beta,
+                y,
+                &flips,
+                &self.w[at.clone()],
+                &self.tau[at.clone()],
+                mask,
+                &mut request,
+            );
             y.copy_from_slice(&request);
             start = at.end;
         }

@@ -15,7 +15,11 @@ use crate::error::ProtocolError;
 /// Bytes of a nonce.
 const NONCE: usize = 32;
 
-fn expand(entropy: &[u8; 32], session: &[u8; 32], parts: &[&[u8]]) -> Result<Zeroizing<[u8; 32]>, ProtocolError> {
+fn expand(
+    entropy: &[u8; 32],
+    session: &[u8; 32],
+    parts: &[&[u8]],
+) -> Result<Zeroizing<[u8; 32]>, ProtocolError> {
     let mut out = Zeroizing::new([0; 32]);
     Hkdf::<Sha256>::new(Some(session), entropy)
         .expand_multi_info(parts, out.as_mut())
@@ -24,10 +28,15 @@ fn expand(entropy: &[u8; 32], session: &[u8; 32], parts: &[&[u8]]) -> Result<Zer
 }
 
 /// A generator for the set-up of a session.
-pub(crate) fn setup(role: &[u8], session: &[u8; 32], mut entropy: [u8; 32]) -> Result<Prg, ProtocolError> {
+pub(crate) fn setup(
+    role: &[u8],
+    session: &[u8; 32],
+    mut entropy: [u8; 32],
+) -> Result<Prg, ProtocolError> {
     let seed = expand(&entropy, session, &[b"blindread setup v1 ", role]);
     entropy.zeroize();
-    Ok(Prg::from_seed(*seed?))
+    let seed = seed?;
+    Ok(Prg::from_seed(&seed))
 }
 
 /// A generator for one ticket; exchanges nonces, H first.
@@ -42,7 +51,17 @@ pub(crate) fn ticket(
     ch.send(Kind::Nonce, ours.as_slice())?;
     let mut theirs = Vec::new();
     ch.recv(Kind::Nonce, NONCE, &mut theirs)?;
-    let seed = expand(&entropy, session, &[b"blindread ticket v1 ", role, &ticket_id.to_le_bytes(), &theirs]);
+    let seed = expand(
+        &entropy,
+        session,
+        &[
+            b"blindread ticket v1 ",
+            role,
+            &ticket_id.to_le_bytes(),
+            &theirs,
+        ],
+    );
     entropy.zeroize();
-    Ok(Prg::from_seed(*seed?))
+    let seed = seed?;
+    Ok(Prg::from_seed(&seed))
 }

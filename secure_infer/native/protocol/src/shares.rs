@@ -30,9 +30,14 @@ impl Shares {
 
     /// Performs a local step.
     pub(crate) fn apply_local(&mut self, plan: &Plan, step: &Step) -> Result<(), ProtocolError> {
-        let inputs: Vec<&[u32]> =
-            step.inputs().iter().map(|&id| self.get(id).map(|share| share.as_slice())).collect::<Result<_, _>>()?;
-        if let (Some(out), Some(share)) = (step.output(), local::apply(plan.program(), step, &inputs)) {
+        let inputs: Vec<&[u32]> = step
+            .inputs()
+            .iter()
+            .map(|&id| self.get(id).map(|share| share.as_slice()))
+            .collect::<Result<_, _>>()?;
+        if let (Some(out), Some(share)) =
+            (step.output(), local::apply(plan.program(), step, &inputs))
+        {
             self.set(out, share);
         }
         Ok(())

@@ -36,11 +36,15 @@ impl Truncation {
     /// H, offline: its share of the result; `rho` is empty when no OT is needed.
     #[must_use]
     pub fn hospital_share(self, y: &[u32], rho: &[u32]) -> Vec<u32> {
-        let (kept, mask) = (self.from_bits - self.shift, crate::program::ring_mask(self.to_bits));
+        let (kept, mask) = (
+            self.from_bits - self.shift,
+            crate::program::ring_mask(self.to_bits),
+        );
         y.iter()
             .enumerate()
             .map(|(i, &y)| {
-                let wrap = (y >> (self.from_bits - 1)).wrapping_add(rho.get(i).copied().unwrap_or(0));
+                let wrap =
+                    (y >> (self.from_bits - 1)).wrapping_add(rho.get(i).copied().unwrap_or(0));
                 (y >> self.shift).wrapping_sub(wrap << kept) & mask
             })
             .collect()
@@ -75,8 +79,10 @@ impl Truncation {
 
     /// D, online: shifts its share of the value into the range where the wrap is known; in place.
     pub fn offset(self, y: &mut [u32]) {
-        let (offset, mask) =
-            ((1u32 << (self.from_bits - 2)).wrapping_add(1 << self.shift), crate::program::ring_mask(self.from_bits));
+        let (offset, mask) = (
+            (1u32 << (self.from_bits - 2)).wrapping_add(1 << self.shift),
+            crate::program::ring_mask(self.from_bits),
+        );
         for y in y {
             *y = y.wrapping_add(offset) & mask;
         }
@@ -92,7 +98,10 @@ impl Truncation {
     /// D, online: its share of the result, in place over the offset shares. The slices are empty when
     /// no OT is needed.
     pub fn finish(self, y: &mut [u32], flips: &[u8], w: &[u32], answers: &[u32]) {
-        let (kept, mask) = (self.from_bits - self.shift, crate::program::ring_mask(self.to_bits));
+        let (kept, mask) = (
+            self.from_bits - self.shift,
+            crate::program::ring_mask(self.to_bits),
+        );
         let offset = 1u32 << (self.from_bits - 2 - self.shift);
         for i in 0..y.len() {
             let product = match answers.get(i) {
@@ -103,7 +112,10 @@ impl Truncation {
                 None => 0,
             };
             let wrap = product.wrapping_sub(y[i] >> (self.from_bits - 1));
-            y[i] = (y[i] >> self.shift).wrapping_add(wrap << kept).wrapping_sub(offset) & mask;
+            y[i] = (y[i] >> self.shift)
+                .wrapping_add(wrap << kept)
+                .wrapping_sub(offset)
+                & mask;
         }
     }
 }

@@ -49,12 +49,26 @@ impl HospitalTruncate {
             let (mut first, mut second, mut corrections) = (words(), words(), words());
             off.send_ot(bits, &mut first, &mut second)?;
             let (zero, one) = (&mut zero[at.clone()], &mut one[at.clone()]);
-            truncation.prepare(&y[at.clone()], &rho[at.clone()], (&first, &second), &mut corrections, zero, one);
+            truncation.prepare(
+                &y[at.clone()],
+                &rho[at.clone()],
+                (&first, &second),
+                &mut corrections,
+                zero,
+                one,
+            );
             wire::send_words(off.ch, Kind::CotCorrections, &corrections, bits)?;
             start = at.end;
         }
         let share = truncation.hospital_share(y, &rho);
-        Ok((Self { truncation, zero, one }, share))
+        Ok((
+            Self {
+                truncation,
+                zero,
+                one,
+            },
+            share,
+        ))
     }
 
     /// Online: answers D's wrap bits.
@@ -68,8 +82,14 @@ impl HospitalTruncate {
         }
         let (mut flips, mut answers) = (vec![0; n], vec![0; n]);
         wire::recv_bits(ch, Kind::TruncateRequest, &mut flips)?;
-        self.truncation.answer(&self.zero, &self.one, &flips, &mut answers);
-        wire::send_words(ch, Kind::TruncateAnswer, &answers, self.truncation.ot_bits())
+        self.truncation
+            .answer(&self.zero, &self.one, &flips, &mut answers);
+        wire::send_words(
+            ch,
+            Kind::TruncateAnswer,
+            &answers,
+            self.truncation.ot_bits(),
+        )
     }
 }
 
@@ -78,7 +98,11 @@ impl DeveloperTruncate {
     ///
     /// # Errors
     /// Those of the channel, and malformed corrections.
-    pub fn prepare(off: &mut DeveloperOffline<'_>, truncation: Truncation, n: usize) -> Result<Self, ProtocolError> {
+    pub fn prepare(
+        off: &mut DeveloperOffline<'_>,
+        truncation: Truncation,
+        n: usize,
+    ) -> Result<Self, ProtocolError> {
         let bits = truncation.ot_bits();
         let n = if bits == 0 { 0 } else { n };
         let (mut choices, mut w) = (Zeroizing::new(vec![0; n]), Zeroizing::new(vec![0; n]));
@@ -92,7 +116,11 @@ impl DeveloperTruncate {
             crate::mux::receive(choices, &corrections, ring_mask(bits), w);
             start = at.end;
         }
-        Ok(Self { truncation, choices, w })
+        Ok(Self {
+            truncation,
+            choices,
+            w,
+        })
     }
 
     /// Online: D's shares of the result from D's shares of the values.
@@ -107,7 +135,12 @@ impl DeveloperTruncate {
         if n > 0 {
             self.truncation.request(&y, &self.choices, &mut flips);
             wire::send_bits(ch, Kind::TruncateRequest, &flips)?;
-            wire::recv_words(ch, Kind::TruncateAnswer, &mut answers, self.truncation.ot_bits())?;
+            wire::recv_words(
+                ch,
+                Kind::TruncateAnswer,
+                &mut answers,
+                self.truncation.ot_bits(),
+            )?;
         }
         self.truncation.finish(&mut y, &flips, &self.w, &answers);
         Ok(y)

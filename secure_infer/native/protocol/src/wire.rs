@@ -15,7 +15,12 @@ const WORDS: usize = MAX_BODY / 4;
 ///
 /// # Errors
 /// Those of the channel.
-pub fn send_words(ch: &mut dyn Channel, kind: Kind, words: &[u32], bits: u32) -> Result<(), ProtocolError> {
+pub fn send_words(
+    ch: &mut dyn Channel,
+    kind: Kind,
+    words: &[u32],
+    bits: u32,
+) -> Result<(), ProtocolError> {
     let mut body = Vec::new();
     for words in words.chunks(WORDS) {
         body.clear();
@@ -29,7 +34,12 @@ pub fn send_words(ch: &mut dyn Channel, kind: Kind, words: &[u32], bits: u32) ->
 ///
 /// # Errors
 /// Those of the channel.
-pub fn recv_words(ch: &mut dyn Channel, kind: Kind, words: &mut [u32], bits: u32) -> Result<(), ProtocolError> {
+pub fn recv_words(
+    ch: &mut dyn Channel,
+    kind: Kind,
+    words: &mut [u32],
+    bits: u32,
+) -> Result<(), ProtocolError> {
     let mut body = Vec::new();
     for words in words.chunks_mut(WORDS) {
         ch.recv(kind, packed_len(words.len(), bits), &mut body)?;
@@ -80,8 +90,10 @@ pub fn recv_bits(ch: &mut dyn Channel, kind: Kind, bits: &mut [u8]) -> Result<()
 /// Those of the channel.
 pub fn send_nibbles(ch: &mut dyn Channel, kind: Kind, nibbles: &[u8]) -> Result<(), ProtocolError> {
     for nibbles in nibbles.chunks(WORDS) {
-        let body: Vec<u8> =
-            nibbles.chunks(2).map(|pair| pair[0] | pair.get(1).copied().unwrap_or(0) << 4).collect();
+        let body: Vec<u8> = nibbles
+            .chunks(2)
+            .map(|pair| pair[0] | pair.get(1).copied().unwrap_or(0) << 4)
+            .collect();
         ch.send(kind, &body)?;
     }
     Ok(())
@@ -91,7 +103,11 @@ pub fn send_nibbles(ch: &mut dyn Channel, kind: Kind, nibbles: &[u8]) -> Result<
 ///
 /// # Errors
 /// Those of the channel.
-pub fn recv_nibbles(ch: &mut dyn Channel, kind: Kind, nibbles: &mut [u8]) -> Result<(), ProtocolError> {
+pub fn recv_nibbles(
+    ch: &mut dyn Channel,
+    kind: Kind,
+    nibbles: &mut [u8],
+) -> Result<(), ProtocolError> {
     let mut body = Vec::new();
     for nibbles in nibbles.chunks_mut(WORDS) {
         ch.recv(kind, nibbles.len().div_ceil(2), &mut body)?;
@@ -113,17 +129,27 @@ fn table_mask(entries: u32) -> u16 {
 ///
 /// # Errors
 /// Those of the channel.
-pub fn send_tables(ch: &mut dyn Channel, kind: Kind, tables: &[u16], entries: u32) -> Result<(), ProtocolError> {
+pub fn send_tables(
+    ch: &mut dyn Channel,
+    kind: Kind,
+    tables: &[u16],
+    entries: u32,
+) -> Result<(), ProtocolError> {
     let per_byte = 8usize.checked_div(entries as usize).unwrap_or(0);
     let mask = table_mask(entries);
     for tables in tables.chunks(WORDS) {
         let body: Vec<u8> = if per_byte == 0 {
-            tables.iter().flat_map(|table| table.to_le_bytes()).collect()
+            tables
+                .iter()
+                .flat_map(|table| table.to_le_bytes())
+                .collect()
         } else {
             tables
                 .chunks(per_byte)
                 .map(|group| {
-                    group.iter().enumerate().fold(0u16, |byte, (i, &t)| byte | (t & mask) << (i as u32 * entries)) as u8
+                    group.iter().enumerate().fold(0u16, |byte, (i, &t)| {
+                        byte | (t & mask) << (i as u32 * entries)
+                    }) as u8
                 })
                 .collect()
         };
@@ -136,7 +162,12 @@ pub fn send_tables(ch: &mut dyn Channel, kind: Kind, tables: &[u16], entries: u3
 ///
 /// # Errors
 /// Those of the channel.
-pub fn recv_tables(ch: &mut dyn Channel, kind: Kind, tables: &mut [u16], entries: u32) -> Result<(), ProtocolError> {
+pub fn recv_tables(
+    ch: &mut dyn Channel,
+    kind: Kind,
+    tables: &mut [u16],
+    entries: u32,
+) -> Result<(), ProtocolError> {
     let per_byte = 8usize.checked_div(entries as usize).unwrap_or(0);
     let mut body = Vec::new();
     for tables in tables.chunks_mut(WORDS) {

@@ -10,7 +10,13 @@ fn mask(bits: u32) -> u32 {
 }
 
 /// Runs the chain on shares with ideal 1-of-16 OTs; returns D's masked sign bits, given H's final mask.
-fn masked_signs(window: [u32; 2], y_h: &[u32], y_d: &[u32], final_pi: &[u8], random: &[u16]) -> Vec<u8> {
+fn masked_signs(
+    window: [u32; 2],
+    y_h: &[u32],
+    y_d: &[u32],
+    final_pi: &[u8],
+    random: &[u16],
+) -> Vec<u8> {
     let n = y_h.len();
     let chunks = carry::chunks(window);
     let mut pi_in = vec![0u8; n];
@@ -19,13 +25,26 @@ fn masked_signs(window: [u32; 2], y_h: &[u32], y_d: &[u32], final_pi: &[u8], ran
         let mut pi_out = vec![0u8; n];
         if j + 1 == chunks.len() {
             carry::bits(y_h, window[1] - 1, &mut pi_out);
-            pi_out.iter_mut().zip(final_pi).for_each(|(out, pi)| *out ^= pi);
+            pi_out
+                .iter_mut()
+                .zip(final_pi)
+                .for_each(|(out, pi)| *out ^= pi);
         } else {
-            pi_out.iter_mut().zip(random).for_each(|(out, r)| *out = (r >> j & 1) as u8);
+            pi_out
+                .iter_mut()
+                .zip(random)
+                .for_each(|(out, r)| *out = (r >> j & 1) as u8);
         }
-        let pads: Vec<u16> = random.iter().map(|r| r.wrapping_mul(40503).rotate_left(j as u32)).collect();
+        let pads: Vec<u16> = random
+            .iter()
+            .map(|r| r.wrapping_mul(40503).rotate_left(j as u32))
+            .collect();
         let omega: Vec<u8> = random.iter().map(|r| (r >> 7 & 15) as u8).collect();
-        let picks: Vec<u8> = omega.iter().zip(&pads).map(|(&o, &p)| o | ((p >> o & 1) as u8) << 4).collect();
+        let picks: Vec<u8> = omega
+            .iter()
+            .zip(&pads)
+            .map(|(&o, &p)| o | ((p >> o & 1) as u8) << 4)
+            .collect();
         let (mut tables, mut answers, mut index) = (vec![0; n], vec![0; n], vec![0; n]);
         carry::tables(chunk, y_h, &pi_in, &pi_out, &mut tables);
         carry::indices(chunk, y_d, &carries, &mut index);
@@ -35,7 +54,11 @@ fn masked_signs(window: [u32; 2], y_h: &[u32], y_d: &[u32], final_pi: &[u8], ran
         carry::pick(&answers, &index, &picks, &mut carries);
         pi_in = pi_out;
     }
-    carries.iter().zip(y_d).map(|(c, y)| c ^ 1 ^ (y >> (window[1] - 1) & 1) as u8).collect()
+    carries
+        .iter()
+        .zip(y_d)
+        .map(|(c, y)| c ^ 1 ^ (y >> (window[1] - 1) & 1) as u8)
+        .collect()
 }
 
 #[test]

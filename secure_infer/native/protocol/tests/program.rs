@@ -32,38 +32,140 @@ fn a_good_program_is_accepted_and_counted() {
 fn bad_programs_are_refused_with_the_step_and_the_expectation() {
     let swap = |step: &str, from: &str, to: &str| step.replacen(from, to, 1);
     let cases: [(String, Vec<String>, &str); 14] = [
-        (VALUES.into(), vec![CONV.into(), INPUT.into()], "c: expected exactly one input"),
-        (VALUES.into(), vec![INPUT.into(), INPUT.into()], "expected a unique name"),
-        (VALUES.into(), vec![INPUT.into(), RELU.into(), OUTPUT.into()], "r: expected inputs that an earlier step makes"),
-        (VALUES.into(), vec![INPUT.into(), swap(CONV, "\"out\":1", "\"out\":0"), OUTPUT.into()], "c: expected an output value that is made once"),
-        (VALUES.into(), vec![INPUT.into(), swap(CONV, "\"out\":1", "\"out\":9"), OUTPUT.into()], "c: expected an output value that is made once"),
-        (VALUES.into(), vec![INPUT.into(), swap(CONV, "[3,3]", "[2,2]"), RELU.into(), OUTPUT.into()], "c: expected an output shape"),
-        (VALUES.into(), vec![INPUT.into(), swap(CONV, "\"stride\":[1,1]", "\"stride\":[0,1]"), RELU.into(), OUTPUT.into()], "program: c:"),
-        (VALUES.into(), vec![INPUT.into(), CONV.into(), swap(RELU, "[0,12]", "[0,28]"), OUTPUT.into()], "r: expected a window"),
-        (VALUES.into(), vec![INPUT.into(), CONV.into(), swap(RELU, "[0,12]", "[5,5]"), OUTPUT.into()], "r: expected a window"),
-        (VALUES.replace("[1,4,4]", "[1,0,4]"), vec![INPUT.into()], "value 0: expected 1 to"),
-        (VALUES.replace("[1,4,4]", "[4294967296,4294967296,4]"), vec![INPUT.into()], "value 0: expected 1 to"),
-        (VALUES.replacen("27", "40", 1), vec![INPUT.into()], "value 0: expected a ring of 8 to 31 bits"),
-        (VALUES.into(), vec![INPUT.into(), CONV.into(), RELU.into()], "steps: expected at least one output"),
-        (VALUES.into(), vec![INPUT.into(), swap(CONV, "\"groups\":1", "\"groups\":1,\"evil\":2"), OUTPUT.into()], "unknown field"),
+        (
+            VALUES.into(),
+            vec![CONV.into(), INPUT.into()],
+            "c: expected exactly one input",
+        ),
+        (
+            VALUES.into(),
+            vec![INPUT.into(), INPUT.into()],
+            "expected a unique name",
+        ),
+        (
+            VALUES.into(),
+            vec![INPUT.into(), RELU.into(), OUTPUT.into()],
+            "r: expected inputs that an earlier step makes",
+        ),
+        (
+            VALUES.into(),
+            vec![
+                INPUT.into(),
+                swap(CONV, "\"out\":1", "\"out\":0"),
+                OUTPUT.into(),
+            ],
+            "c: expected an output value that is made once",
+        ),
+        (
+            VALUES.into(),
+            vec![
+                INPUT.into(),
+                swap(CONV, "\"out\":1", "\"out\":9"),
+                OUTPUT.into(),
+            ],
+            "c: expected an output value that is made once",
+        ),
+        (
+            VALUES.into(),
+            vec![
+                INPUT.into(),
+                swap(CONV, "[3,3]", "[2,2]"),
+                RELU.into(),
+                OUTPUT.into(),
+            ],
+            "c: expected an output shape",
+        ),
+        (
+            VALUES.into(),
+            vec![
+                INPUT.into(),
+                swap(CONV, "\"stride\":[1,1]", "\"stride\":[0,1]"),
+                RELU.into(),
+                OUTPUT.into(),
+            ],
+            "program: c:",
+        ),
+        (
+            VALUES.into(),
+            vec![
+                INPUT.into(),
+                CONV.into(),
+                swap(RELU, "[0,12]", "[0,28]"),
+                OUTPUT.into(),
+            ],
+            "r: expected a window",
+        ),
+        (
+            VALUES.into(),
+            vec![
+                INPUT.into(),
+                CONV.into(),
+                swap(RELU, "[0,12]", "[5,5]"),
+                OUTPUT.into(),
+            ],
+            "r: expected a window",
+        ),
+        (
+            VALUES.replace("[1,4,4]", "[1,0,4]"),
+            vec![INPUT.into()],
+            "value 0: expected 1 to",
+        ),
+        (
+            VALUES.replace("[1,4,4]", "[4294967296,4294967296,4]"),
+            vec![INPUT.into()],
+            "value 0: expected 1 to",
+        ),
+        (
+            VALUES.replacen("27", "40", 1),
+            vec![INPUT.into()],
+            "value 0: expected a ring of 8 to 31 bits",
+        ),
+        (
+            VALUES.into(),
+            vec![INPUT.into(), CONV.into(), RELU.into()],
+            "steps: expected at least one output",
+        ),
+        (
+            VALUES.into(),
+            vec![
+                INPUT.into(),
+                swap(CONV, "\"groups\":1", "\"groups\":1,\"evil\":2"),
+                OUTPUT.into(),
+            ],
+            "unknown field",
+        ),
     ];
     for (values, steps, expected) in cases {
         let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
         let error = program(&values, &steps).unwrap_err();
-        assert!(error.contains(expected), "{error:?} does not say {expected:?}");
+        assert!(
+            error.contains(expected),
+            "{error:?} does not say {expected:?}"
+        );
     }
     assert!(Program::from_json("{}").is_err());
-    assert!(Program::from_json(&" ".repeat(1 << 25)).unwrap_err().to_string().contains("expected at most"));
+    assert!(
+        Program::from_json(&" ".repeat(1 << 25))
+            .unwrap_err()
+            .to_string()
+            .contains("expected at most")
+    );
 }
 
 #[test]
 fn a_ring_never_grows_through_a_relu() {
     let values = VALUES.replacen("27", "26", 2);
     let error = program(&values, &[INPUT, CONV, RELU, OUTPUT]).unwrap_err();
-    assert!(error.contains("r: expected a ring that does not grow"), "{error}");
+    assert!(
+        error.contains("r: expected a ring that does not grow"),
+        "{error}"
+    );
 }
 
 #[test]
 fn message_kinds_keep_their_numbers() {
-    assert_eq!((Kind::Hello as u8, Kind::Output as u8, Kind::Error as u8), (1, 17, 255));
+    assert_eq!(
+        (Kind::Hello as u8, Kind::Output as u8, Kind::Error as u8),
+        (1, 17, 255)
+    );
 }

@@ -1,5 +1,5 @@
 //! The whole walk of both parties, with real cryptography, against a plain evaluation.
-#![allow(clippy::unwrap_used, reason = "a failed test may panic")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test may panic")]
 
 mod common;
 
@@ -9,8 +9,10 @@ use std::thread;
 
 use blindread_lattice::Prg;
 use blindread_protocol::channel::{ChannelError, Kind};
-use blindread_protocol::{Parameters, Plan, Program, ProtocolError, StepParameters, developer, hospital, make_hints};
-use common::{MemoryChannel, pair};
+use blindread_protocol::{
+    Parameters, Plan, Program, ProtocolError, StepParameters, developer, hospital, make_hints,
+};
+use common::{MemoryChannel, Tamper, pair};
 
 /// Every operation once: stem, pooling, thresholds, residual, clipped ReLU, concatenation, head.
 const PROGRAM: &str = r#"{"format":"blindread.program","version":1,
@@ -46,13 +48,23 @@ struct Case {
 }
 
 fn small(n: usize, span: i32, seed: i32) -> Vec<i32> {
-    (0..n as i32).map(|i| (i.wrapping_mul(7919).wrapping_add(seed * 104_729) >> 3).rem_euclid(2 * span + 1) - span).collect()
+    (0..n as i32)
+        .map(|i| {
+            (i.wrapping_mul(7919).wrapping_add(seed * 104_729) >> 3).rem_euclid(2 * span + 1) - span
+        })
+        .collect()
 }
 
 fn linear(weights: usize, bias: usize, seed: i32) -> StepParameters {
     StepParameters::Linear {
-        weights: small(weights, 60, seed).into_iter().map(|w| w as i16).collect(),
-        bias: small(bias, 900, seed + 1).into_iter().map(i64::from).collect(),
+        weights: small(weights, 60, seed)
+            .into_iter()
+            .map(|w| w as i16)
+            .collect(),
+        bias: small(bias, 900, seed + 1)
+            .into_iter()
+            .map(i64::from)
+            .collect(),
     }
 }
 
@@ -64,17 +76,35 @@ fn case() -> Case {
         ("head".to_string(), linear(3 * 12, 3, 3)),
         (
             "relu".to_string(),
-            StepParameters::Relu { threshold: small(6, 50, 4), flip: vec![false, true, false, false, true, false] },
+            StepParameters::Relu {
+                threshold: small(6, 50, 4),
+                flip: vec![false, true, false, false, true, false],
+            },
         ),
         (
             "relu6".to_string(),
-            StepParameters::ReluClipped { threshold: small(6, 50, 5), ceiling: vec![300, 20, 4000, 1, 77, 900] },
+            StepParameters::ReluClipped {
+                threshold: small(6, 50, 5),
+                ceiling: vec![300, 20, 4000, 1, 77, 900],
+            },
         ),
     ]);
     let parameters = Arc::new(Parameters::new(&program, parameters).unwrap());
     let plan = Arc::new(Plan::new(program).unwrap());
-    let (hints, secrets) = make_hints(&plan, &parameters, &[7; 32], &mut Prg::from_seed(entropy())).unwrap();
-    Case { plan, parameters, hints: Arc::new(hints), secrets: Arc::new(secrets) }
+    let (hints, secrets) = make_hints(
+        &plan,
+        &parameters,
+        &[7; 32],
+        &mut Prg::from_seed(&entropy()),
+        1,
+    )
+    .unwrap();
+    Case {
+        plan,
+        parameters,
+        hints: Arc::new(hints),
+        secrets: Arc::new(secrets),
+    }
 }
 
 fn entropy() -> [u8; 32] {
@@ -90,17 +120,29 @@ fn run(
     (mut h, mut d): (MemoryChannel, MemoryChannel),
     images: Vec<Vec<i32>>,
 ) -> (Vec<Outputs>, Result<(), ProtocolError>) {
-    let (plan, parameters, secrets) = (case.plan.clone(), case.parameters.clone(), case.secrets.clone());
+    let (plan, parameters, secrets) = (
+        case.plan.clone(),
+        case.parameters.clone(),
+        case.secrets.clone(),
+    );
     let count = images.len();
     let developer = thread::spawn(move || {
-        let mut session = developer::Session::setup(&mut d, plan, parameters, secrets, [9; 32], entropy())?;
+        let mut session =
+            developer::Session::setup(&mut d, plan, parameters, secrets, [9; 32], entropy())?;
         for id in 0..count {
             let ticket = session.prepare(&mut d, id as u64, entropy())?;
             session.infer(&mut d, ticket, 0.0, entropy())?;
         }
         Ok(())
     });
-    let setup = hospital::Session::setup(&mut h, case.plan.clone(), case.hints.clone(), [7; 32], [9; 32], entropy());
+    let setup = hospital::Session::setup(
+        &mut h,
+        case.plan.clone(),
+        case.hints.clone(),
+        [7; 32],
+        [9; 32],
+        entropy(),
+    );
     let outputs = match setup {
         Err(error) => vec![Err(error)],
         Ok(mut session) => {
@@ -122,10 +164,23 @@ fn run(
     (outputs, developer.join().unwrap())
 }
 
-fn conv(x: &[i64], [c, h, w]: [usize; 3], p: &StepParameters, o: usize, stride: usize, groups: usize, k: usize) -> Vec<i64> {
-    let StepParameters::Linear { weights, bias } = p else { unreachable!() };
+fn conv(
+    x: &[i64],
+    [c, h, w]: [usize; 3],
+    p: &StepParameters,
+    o: usize,
+    stride: usize,
+    groups: usize,
+    k: usize,
+) -> Vec<i64> {
+    let StepParameters::Linear { weights, bias } = p else {
+        unreachable!()
+    };
     let pad = k / 2;
-    let (oh, ow) = ((h + 2 * pad - k) / stride + 1, (w + 2 * pad - k) / stride + 1);
+    let (oh, ow) = (
+        (h + 2 * pad - k) / stride + 1,
+        (w + 2 * pad - k) / stride + 1,
+    );
     let per = c / groups;
     let mut out = Vec::new();
     for out_c in 0..o {
@@ -137,9 +192,13 @@ fn conv(x: &[i64], [c, h, w]: [usize; 3], p: &StepParameters, o: usize, stride: 
                     let in_c = out_c / (o / groups) * per + i;
                     for dy in 0..k {
                         for dx in 0..k {
-                            let (yy, xx) = ((y * stride + dy).wrapping_sub(pad), (x0 * stride + dx).wrapping_sub(pad));
+                            let (yy, xx) = (
+                                (y * stride + dy).wrapping_sub(pad),
+                                (x0 * stride + dx).wrapping_sub(pad),
+                            );
                             if yy < h && xx < w {
-                                sum += i64::from(weights[((out_c * per + i) * k + dy) * k + dx]) * x[(in_c * h + yy) * w + xx];
+                                sum += i64::from(weights[((out_c * per + i) * k + dy) * k + dx])
+                                    * x[(in_c * h + yy) * w + xx];
                             }
                         }
                     }
@@ -181,7 +240,11 @@ fn plain(image: &[i32]) -> (Vec<i64>, Vec<i64>) {
         })
         .collect();
     let block = conv(&relu, [6, 3, 3], &linear(162, 6, 2), 6, 1, 2, 3);
-    let sum: Vec<i64> = block.iter().zip(&relu).map(|(b, r)| (b + (r << 6) + 32) >> 6).collect();
+    let sum: Vec<i64> = block
+        .iter()
+        .zip(&relu)
+        .map(|(b, r)| (b + (r << 6) + 32) >> 6)
+        .collect();
     let (thresholds, ceilings) = (small(6, 50, 5), [300, 20, 4000, 1, 77, 900]);
     let clipped: Vec<i64> = sum
         .iter()
@@ -189,7 +252,10 @@ fn plain(image: &[i32]) -> (Vec<i64>, Vec<i64>) {
         .map(|(i, &v)| (v + i64::from(thresholds[i / 9])).clamp(0, ceilings[i / 9]))
         .collect();
     let features = [relu, clipped].concat();
-    let gap: Vec<i64> = features.chunks(9).map(|m| (m[0] + m[2] + m[6] + m[8] + 1) >> 1).collect();
+    let gap: Vec<i64> = features
+        .chunks(9)
+        .map(|m| (m[0] + m[2] + m[6] + m[8] + 1) >> 1)
+        .collect();
     let logits = conv(&gap, [12, 1, 1], &linear(36, 3, 3), 3, 1, 1, 1);
     (features, logits)
 }
@@ -203,34 +269,217 @@ fn walk_of_every_operation_agrees_with_plain_evaluation() {
     for (image, output) in images.iter().zip(outputs) {
         let output = output.unwrap();
         let (features, logits) = plain(image);
-        assert!(features.iter().any(|&f| f > 20), "the case exercises something");
+        assert!(
+            features.iter().any(|&f| f > 20),
+            "the case exercises something"
+        );
         // Rounding of each input by 1/2 with weights up to 60, and the drowning noise of 2^9 raw units.
         for (got, expected) in output[0].iter().zip(&features) {
-            assert!((got - expected).abs() <= 150, "features: got {got}, expected {expected}");
+            assert!(
+                (got - expected).abs() <= 150,
+                "features: got {got}, expected {expected}"
+            );
         }
         for (got, expected) in output[1].iter().zip(&logits) {
-            assert!((got - expected).abs() <= 60_000, "logits: got {got}, expected {expected}");
+            assert!(
+                (got - expected).abs() <= 60_000,
+                "logits: got {got}, expected {expected}"
+            );
+        }
+    }
+}
+
+/// Every kind of message that one side sends in a session of one image.
+const FROM_HOSPITAL: [Kind; 10] = [
+    Kind::Nonce,
+    Kind::BaseOt,
+    Kind::OtCorrections,
+    Kind::RingLwe,
+    Kind::PaddingMasks,
+    Kind::Remask,
+    Kind::CotCorrections,
+    Kind::MaskedInput,
+    Kind::ChunkTables,
+    Kind::MuxAnswer,
+];
+const FROM_DEVELOPER: [Kind; 8] = [
+    Kind::Nonce,
+    Kind::BaseOt,
+    Kind::OtCorrections,
+    Kind::ChunkIndices,
+    Kind::MuxRequest,
+    Kind::TruncateRequest,
+    Kind::Output,
+    Kind::Done,
+];
+
+/// One image with one side's messages of one kind tampered with: the hospital's result, and the developer's.
+fn cheat(
+    case: &Case,
+    by_hospital: bool,
+    kind: Kind,
+    how: Tamper,
+) -> (Outputs, Result<(), ProtocolError>) {
+    let (mut h, mut d) = pair();
+    (if by_hospital { &mut h } else { &mut d }).tamper = Some((kind, how));
+    let (mut outputs, developer) = run(case, (h, d), vec![small(240, 120, 1)]);
+    (outputs.remove(0), developer)
+}
+
+fn cheats() -> impl Iterator<Item = (bool, Kind)> {
+    let hospital = FROM_HOSPITAL
+        .into_iter()
+        .chain([Kind::TruncateAnswer])
+        .map(|kind| (true, kind));
+    hospital.chain(FROM_DEVELOPER.into_iter().map(|kind| (false, kind)))
+}
+
+#[test]
+fn the_lists_of_messages_are_complete() {
+    let case = case();
+    let (mut h, mut d) = pair();
+    let kinds = |end: &MemoryChannel| {
+        let mut kinds: Vec<u8> = end.sent.iter().map(|(kind, _)| *kind as u8).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds
+    };
+    let (plan, parameters, secrets) = (
+        case.plan.clone(),
+        case.parameters.clone(),
+        case.secrets.clone(),
+    );
+    let developer = thread::spawn(move || {
+        let mut session =
+            developer::Session::setup(&mut d, plan, parameters, secrets, [9; 32], entropy())
+                .unwrap();
+        let ticket = session.prepare(&mut d, 0, entropy()).unwrap();
+        session.infer(&mut d, ticket, 0.0, entropy()).unwrap();
+        d
+    });
+    let mut session = hospital::Session::setup(
+        &mut h,
+        case.plan.clone(),
+        case.hints.clone(),
+        [7; 32],
+        [9; 32],
+        entropy(),
+    )
+    .unwrap();
+    let ticket = session.prepare(&mut h, 0, entropy()).unwrap();
+    session.infer(&mut h, ticket, &small(240, 120, 1)).unwrap();
+    let d = developer.join().unwrap();
+    let listed = |by_hospital: bool| {
+        let mut kinds: Vec<u8> = cheats()
+            .filter(|(hospital, _)| *hospital == by_hospital)
+            .map(|(_, kind)| kind as u8)
+            .collect();
+        kinds.sort_unstable();
+        kinds
+    };
+    assert_eq!(kinds(&h), listed(true));
+    assert_eq!(kinds(&d), listed(false));
+}
+
+#[test]
+fn changed_content_spoils_the_answer_or_ends_the_session_but_never_panics() {
+    let case = case();
+    let honest = run(&case, pair(), vec![small(240, 120, 1)])
+        .0
+        .remove(0)
+        .unwrap();
+    for (by_hospital, kind) in cheats() {
+        // A nonce is any 32 bytes, and an empty message has no content.
+        let harmless = matches!(kind, Kind::Nonce | Kind::Done);
+        let spoilt = match cheat(&case, by_hospital, kind, Tamper::Change) {
+            (Ok(output), _) => {
+                let all = |output: &[Vec<i64>]| output.concat();
+                all(&output)
+                    .iter()
+                    .zip(all(&honest))
+                    .any(|(a, b)| (a - b).abs() > 150_000)
+                    || output[0]
+                        .iter()
+                        .zip(&honest[0])
+                        .any(|(a, b)| (a - b).abs() > 300)
+            }
+            (Err(error), developer) => {
+                let named = [Some(error.code()), developer.err().map(|e| e.code())];
+                assert!(
+                    named.contains(&Some("malformed_message")),
+                    "{kind:?}: {named:?}"
+                );
+                true
+            }
+        };
+        assert_eq!(
+            spoilt,
+            !harmless,
+            "{kind:?} of {}",
+            if by_hospital { "hospital" } else { "developer" }
+        );
+    }
+}
+
+#[test]
+fn a_shortened_message_ends_the_receiver_with_the_exact_error() {
+    let case = case();
+    for (by_hospital, kind) in cheats().filter(|(_, kind)| *kind != Kind::Done) {
+        let (hospital, developer) = cheat(&case, by_hospital, kind, Tamper::Shorten);
+        let receiver = if by_hospital {
+            developer.err()
+        } else {
+            hospital.err()
+        };
+        match receiver {
+            Some(ProtocolError::Channel(ChannelError::UnexpectedLength {
+                kind: got,
+                expected,
+                got: len,
+            })) => {
+                assert_eq!((got, len), (kind, expected - 1));
+            }
+            other => panic!("{kind:?}: {other:?}"),
         }
     }
 }
 
 #[test]
-fn a_flipped_message_changes_the_answer_or_ends_the_session_but_never_panics() {
+fn a_renamed_message_ends_the_receiver_with_the_exact_error() {
     let case = case();
-    let image = small(240, 120, 1);
-    let (mut h, d) = pair();
-    let honest = run(&case, (h, d), vec![image.clone()]).0.remove(0).unwrap();
-    let mut changed = 0;
-    for at in [0, 2, 3, 4, 6, 9, 14, 20, 30] {
-        let d;
-        (h, d) = pair();
-        h.corrupt = Some(at);
-        match run(&case, (h, d), vec![image.clone()]).0.remove(0) {
-            Err(_) => changed += 1,
-            Ok(output) => changed += usize::from(output[0].iter().zip(&honest[0]).any(|(a, b)| (a - b).abs() > 100)),
+    for (by_hospital, kind) in cheats() {
+        let (hospital, developer) = cheat(&case, by_hospital, kind, Tamper::Rename);
+        let receiver = if by_hospital {
+            developer.err()
+        } else {
+            hospital.err()
+        };
+        match receiver {
+            Some(ProtocolError::Channel(ChannelError::UnexpectedKind { expected, got })) => {
+                assert_eq!((expected, got), (kind, Kind::Hello as u8));
+            }
+            other => panic!("{kind:?}: {other:?}"),
         }
     }
-    assert!(changed >= 4, "only {changed} corrupted messages had an effect");
+}
+
+#[test]
+fn a_repeated_message_never_passes_as_the_next_one() {
+    let case = case();
+    let honest = run(&case, pair(), vec![small(240, 120, 1)])
+        .0
+        .remove(0)
+        .unwrap();
+    // The last message of the developer may come twice: nobody waits for another one.
+    for (by_hospital, kind) in cheats().filter(|(_, kind)| *kind != Kind::Output) {
+        if let (Ok(output), Ok(())) = cheat(&case, by_hospital, kind, Tamper::Repeat) {
+            let differs = output[1]
+                .iter()
+                .zip(&honest[1])
+                .any(|(a, b)| (a - b).abs() > 150_000);
+            assert!(differs || kind == Kind::Done, "{kind:?} was accepted twice");
+        }
+    }
 }
 
 #[test]
@@ -240,8 +489,20 @@ fn a_cut_connection_ends_both_sides_with_a_named_error() {
         let (mut h, d) = pair();
         h.cut = Some(at);
         let (outputs, developer) = run(&case, (h, d), vec![small(240, 120, 1)]);
-        assert!(matches!(outputs.last(), Some(Err(ProtocolError::Channel(ChannelError::Cancelled)))), "cut at {at}");
-        assert!(matches!(developer, Err(ProtocolError::Channel(ChannelError::Closed { .. }))), "cut at {at}");
+        assert!(
+            matches!(
+                outputs.last(),
+                Some(Err(ProtocolError::Channel(ChannelError::Cancelled)))
+            ),
+            "cut at {at}"
+        );
+        assert!(
+            matches!(
+                developer,
+                Err(ProtocolError::Channel(ChannelError::Closed { .. }))
+            ),
+            "cut at {at}"
+        );
     }
 }
 
@@ -250,26 +511,51 @@ fn two_tickets_never_send_the_same_masked_input() {
     let case = case();
     let zero = vec![0; 240];
     let (h, d) = pair();
-    let (plan, parameters, secrets) = (case.plan.clone(), case.parameters.clone(), case.secrets.clone());
+    let (plan, parameters, secrets) = (
+        case.plan.clone(),
+        case.parameters.clone(),
+        case.secrets.clone(),
+    );
     let developer = thread::spawn(move || {
         let mut d = d;
-        let mut session = developer::Session::setup(&mut d, plan, parameters, secrets, [9; 32], entropy()).unwrap();
+        let mut session =
+            developer::Session::setup(&mut d, plan, parameters, secrets, [9; 32], entropy())
+                .unwrap();
         for id in 0..2 {
             let ticket = session.prepare(&mut d, id, entropy()).unwrap();
             session.infer(&mut d, ticket, 0.0, entropy()).unwrap();
         }
     });
     let mut h = h;
-    let mut session =
-        hospital::Session::setup(&mut h, case.plan.clone(), case.hints.clone(), [7; 32], [9; 32], entropy()).unwrap();
+    let mut session = hospital::Session::setup(
+        &mut h,
+        case.plan.clone(),
+        case.hints.clone(),
+        [7; 32],
+        [9; 32],
+        entropy(),
+    )
+    .unwrap();
     // The same entropy twice, as after a restored snapshot: the peer's nonce must still separate them.
     for _ in 0..2 {
         let ticket = session.prepare(&mut h, 0, [3; 32]).unwrap();
         session.infer(&mut h, ticket, &zero).unwrap();
     }
-    let masked: Vec<&Vec<u8>> = h.sent.iter().filter(|(kind, _)| *kind == Kind::MaskedInput).map(|(_, b)| b).collect();
+    let masked: Vec<&Vec<u8>> = h
+        .sent
+        .iter()
+        .filter(|(kind, _)| *kind == Kind::MaskedInput)
+        .map(|(_, b)| b)
+        .collect();
     assert_eq!(masked.len(), 2);
     assert_ne!(masked[0], masked[1]);
-    assert!(masked[0].iter().zip(masked[1]).filter(|(a, b)| a == b).count() < masked[0].len() / 20);
+    assert!(
+        masked[0]
+            .iter()
+            .zip(masked[1])
+            .filter(|(a, b)| a == b)
+            .count()
+            < masked[0].len() / 20
+    );
     developer.join().unwrap();
 }
