@@ -168,3 +168,6 @@ fn portable_tmmo_with(cipher: &aes::Aes128, blocks: &mut [u128], tweak: impl Fn(
 fn tweak(domain: u64, first: u64, k: usize) -> u128 {
     u128::from(domain) << 64 | u128::from(first.wrapping_add(k as u64))
 }
+
+#[cfg(test)]
+mod tests;

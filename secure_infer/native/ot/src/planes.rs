@@ -11,7 +11,7 @@ use crate::ggm::LEAVES;
 /// OTs in one chunk, the unit of padding and of the wire format.
 pub(crate) const CHUNK: usize = 256;
 /// AES blocks per leaf, tree and batch: small enough for everything to stay in the second-level cache.
-pub(crate) const STREAM_BLOCKS: usize = 32;
+pub(crate) const STREAM_BLOCKS: usize = 64;
 /// Bits per share: rows of a chunk.
 pub(crate) const ROWS: usize = 128;
 /// Bytes of a row.

@@ -156,6 +156,10 @@ impl OtSender {
         ((0..count).flat_map(|index| *self.expander.transpose(index)).collect(), self.multiples)
     }
 
+    pub(super) fn delta(&self) -> u128 {
+        self.multiples[1]
+    }
+
     pub(super) fn use_backend(&mut self, backend: Backend) {
         self.expander.backend = backend;
     }
