@@ -30,6 +30,7 @@ pub mod params;
 mod prg;
 mod rounding;
 mod sample;
+mod simd;
 
 pub use developer::DeveloperTicket;
 pub use error::LatticeError;

@@ -10,43 +10,47 @@ use std::sync::OnceLock;
 use zeroize::Zeroize;
 
 use crate::params::{LOG_N, N, Q, ROOT};
+use crate::rounding::{times_q, to_float, to_integer};
+use crate::simd::{self, Set};
 
 /// A polynomial, by coefficients or transformed; zeroed on drop since most are secret.
-pub(crate) struct Poly(Box<[u64; N]>);
+pub(crate) struct Poly(Box<Aligned>);
+
+/// Whole cache lines, so that no vector straddles two.
+#[repr(align(64))]
+struct Aligned([u64; N]);
 
 impl Poly {
     pub(crate) fn zero() -> Self {
-        Self(Box::new([0; N]))
+        Self(Box::new(Aligned([0; N])))
     }
 }
 
 impl Deref for Poly {
     type Target = [u64; N];
     fn deref(&self) -> &Self::Target {
-        &self.0
+        &self.0.0
     }
 }
 
 impl DerefMut for Poly {
     fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.0
+        &mut self.0.0
     }
 }
 
 impl Drop for Poly {
     fn drop(&mut self) {
-        self.0.zeroize();
+        self.0.0.zeroize();
     }
 }
 
 /// a * b modulo q, by an estimated quotient and the exact remainder.
 #[inline(always)]
 pub(crate) fn multiply_mod(a: u64, b: u64) -> u64 {
-    let estimate = (a as i64 as f64 * b as i64 as f64 * (1.0 / Q as f64)) as i64 as u64;
-    let rest = a.wrapping_mul(b).wrapping_sub(estimate.wrapping_mul(Q)) as i64;
-    let rest = rest + ((rest >> 63) & Q as i64);
-    let reduced = rest - Q as i64;
-    (reduced + ((reduced >> 63) & Q as i64)) as u64
+    let estimate = to_integer(to_float(a) * to_float(b) * (1.0 / Q as f64));
+    let rest = a.wrapping_mul(b).wrapping_sub(times_q(estimate)) as i64;
+    (rest + ((rest >> 63) & Q as i64)) as u64
 }
 
 pub(crate) fn power_mod(base: u64, mut exponent: u64) -> u64 {
@@ -61,35 +65,40 @@ pub(crate) fn power_mod(base: u64, mut exponent: u64) -> u64 {
     result
 }
 
-/// Roots in the order of the butterflies, each with floor(root * 2^64 / q).
+/// Powers of a root of unity in the order of the butterflies: the block `i` of the layer with `b` blocks has `b + i`.
+pub(crate) fn roots(root: u64) -> Vec<u64> {
+    let mut powers = vec![0; N];
+    let mut power = 1;
+    for i in 0..N as u32 {
+        powers[(i.reverse_bits() >> (32 - LOG_N)) as usize] = power;
+        power = multiply_mod(power, root);
+    }
+    powers
+}
+
+/// The inverse of the root of unity.
+pub(crate) fn inverse_root() -> u64 {
+    power_mod(ROOT, Q - 2)
+}
+
+/// 1 / N modulo q.
+pub(crate) fn inverse_n() -> u64 {
+    power_mod(N as u64, Q - 2)
+}
+
+/// Roots with floor(root * 2^64 / q).
 struct Tables {
     forward: Vec<[u64; 2]>,
     inverse: Vec<[u64; 2]>,
     inverse_n: [u64; 2],
 }
 
-fn shoup(root: u64) -> [u64; 2] {
-    [root, ((u128::from(root) << 64) / u128::from(Q)) as u64]
-}
-
 fn tables() -> &'static Tables {
     static TABLES: OnceLock<Tables> = OnceLock::new();
     TABLES.get_or_init(|| {
-        let roots = |root: u64| {
-            let mut powers = vec![[0; 2]; N];
-            let mut power = 1;
-            for i in 0..N as u32 {
-                powers[(i.reverse_bits() >> (32 - LOG_N)) as usize] = shoup(power);
-                power = multiply_mod(power, root);
-            }
-            powers
-        };
-        let inverse_n = power_mod(N as u64, Q - 2);
-        Tables {
-            forward: roots(ROOT),
-            inverse: roots(power_mod(ROOT, Q - 2)),
-            inverse_n: shoup(inverse_n),
-        }
+        let shoup = |root: u64| [root, ((u128::from(root) << 64) / u128::from(Q)) as u64];
+        let roots = |root| roots(root).into_iter().map(shoup).collect();
+        Tables { forward: roots(ROOT), inverse: roots(inverse_root()), inverse_n: shoup(inverse_n()) }
     })
 }
 
@@ -106,21 +115,27 @@ fn multiply_lazy(a: u64, root: [u64; 2]) -> u64 {
 
 /// Transforms coefficients below q.
 pub(crate) fn forward(values: &mut [u64; N]) {
-    forward_portable(values);
+    simd::forward(simd::set(), values);
 }
 
 /// Transforms back, coefficients below q.
 pub(crate) fn inverse(values: &mut [u64; N]) {
-    inverse_portable(values);
+    simd::inverse(simd::set(), values);
 }
 
 /// out = a * b, value by value.
 pub(crate) fn pointwise(a: &[u64; N], b: &[u64; N], out: &mut [u64; N]) {
+    simd::pointwise(simd::set(), a, b, out);
+}
+
+/// The portable twin of [`pointwise`].
+pub(crate) fn pointwise_portable(a: &[u64; N], b: &[u64; N], out: &mut [u64; N]) {
     for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
         *out = multiply_mod(a, b);
     }
 }
 
+/// The portable twin of [`forward`].
 pub(crate) fn forward_portable(values: &mut [u64; N]) {
     let tables = tables();
     let mut half = N / 2;
@@ -146,6 +161,7 @@ pub(crate) fn forward_portable(values: &mut [u64; N]) {
     }
 }
 
+/// The portable twin of [`inverse`].
 pub(crate) fn inverse_portable(values: &mut [u64; N]) {
     let tables = tables();
     transpose(values);
@@ -212,20 +228,23 @@ mod tests {
         out.iter().map(|sum| (sum % u128::from(Q)) as u64).collect()
     }
 
-    fn product(a: &Poly, b: &Poly) -> Poly {
+    fn product(set: Set, a: &Poly, b: &Poly) -> Poly {
         let (mut x, mut y, mut z) = (Poly::zero(), Poly::zero(), Poly::zero());
         (*x, *y) = (**a, **b);
-        forward(&mut x);
-        forward(&mut y);
-        pointwise(&x, &y, &mut z);
-        inverse(&mut z);
+        simd::forward(set, &mut x);
+        simd::forward(set, &mut y);
+        simd::pointwise(set, &x, &y, &mut z);
+        simd::inverse(set, &mut z);
         z
     }
 
     #[test]
     fn product_by_transforms_equals_schoolbook() {
         let (a, b) = (random(1), random(2));
-        assert!(product(&a, &b)[..] == schoolbook(&a, &b)[..]);
+        let expected = schoolbook(&a, &b);
+        for set in simd::sets() {
+            assert!(product(set, &a, &b)[..] == expected[..], "{set:?}");
+        }
     }
 
     #[test]
@@ -233,7 +252,10 @@ mod tests {
         let (mut a, mut b) = (Poly::zero(), Poly::zero());
         a.fill(Q - 1);
         b.fill(Q - 1);
-        assert!(product(&a, &b)[..] == schoolbook(&a, &b)[..]);
+        let expected = schoolbook(&a, &b);
+        for set in simd::sets() {
+            assert!(product(set, &a, &b)[..] == expected[..], "{set:?}");
+        }
     }
 
     proptest! {
@@ -243,12 +265,29 @@ mod tests {
         }
 
         #[test]
-        fn transform_and_back_is_the_identity(seed in any::<u8>()) {
-            let start = random(seed);
-            let mut values = random(seed);
-            forward(&mut values);
-            inverse(&mut values);
-            prop_assert!(values[..] == start[..]);
+        fn transform_equals_the_portable_one_and_comes_back(seed in any::<u8>(), extreme in any::<bool>()) {
+            let start = || {
+                let mut poly = random(seed);
+                if extreme {
+                    poly.iter_mut().for_each(|value| *value = if *value % 2 == 0 { Q - 1 } else { *value % 3 });
+                }
+                poly
+            };
+            let (mut forth, mut back) = (start(), start());
+            forward_portable(&mut forth);
+            inverse_portable(&mut back);
+            for set in simd::sets() {
+                let (mut values, mut other) = (start(), start());
+                simd::forward(set, &mut values);
+                prop_assert!(values[..] == forth[..], "{:?}", set);
+                simd::inverse(set, &mut values);
+                prop_assert!(values[..] == start()[..], "{:?}", set);
+                simd::inverse(set, &mut other);
+                prop_assert!(other[..] == back[..], "{:?}", set);
+                simd::pointwise(set, &forth, &back, &mut values);
+                pointwise_portable(&forth, &back, &mut other);
+                prop_assert!(values[..] == other[..], "{:?}", set);
+            }
         }
     }
 }

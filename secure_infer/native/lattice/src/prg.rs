@@ -7,7 +7,7 @@ use aes::{Aes128, Block};
 use rand_core::{CryptoRng, TryCryptoRng, TryRng};
 use zeroize::Zeroize;
 
-const BUFFER: usize = 1024;
+const BUFFER: usize = 4096;
 
 /// A cryptographic generator from a seed of 32 bytes: AES-128-CTR, key and first counter being the seed's halves.
 ///
@@ -65,8 +65,8 @@ impl Prg {
 
     /// Fills words.
     pub fn fill_words(&mut self, out: &mut [u64]) {
-        let mut bytes = [0; BUFFER];
-        for words in out.chunks_mut(BUFFER / 8) {
+        let mut bytes = [0; 2048];
+        for words in out.chunks_mut(bytes.len() / 8) {
             let bytes = &mut bytes[..8 * words.len()];
             self.fill(bytes);
             for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
@@ -80,11 +80,14 @@ impl Prg {
 }
 
 fn stream(cipher: &Aes128, counter: &mut u128, blocks: &mut [Block]) {
-    for block in &mut *blocks {
-        block.copy_from_slice(&counter.to_le_bytes());
-        *counter = counter.wrapping_add(1);
+    // in pieces that stay in L1 between the two passes
+    for blocks in blocks.chunks_mut(BUFFER / 16) {
+        for block in &mut *blocks {
+            block.copy_from_slice(&counter.to_le_bytes());
+            *counter = counter.wrapping_add(1);
+        }
+        cipher.encrypt_blocks(blocks);
     }
-    cipher.encrypt_blocks(blocks);
 }
 
 impl TryRng for Prg {
@@ -98,7 +101,13 @@ impl TryRng for Prg {
 
     fn try_next_u64(&mut self) -> Result<u64, Infallible> {
         let mut bytes = [0; 8];
-        self.fill(&mut bytes);
+        match self.buffer.get(self.used..).and_then(<[u8]>::first_chunk) {
+            Some(held) => {
+                bytes = *held;
+                self.used += 8;
+            }
+            None => self.fill(&mut bytes),
+        }
         Ok(u64::from_le_bytes(bytes))
     }
 
@@ -120,6 +129,7 @@ impl Drop for Prg {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand_core::Rng;
 
     #[test]
     fn prg_of_a_known_key_gives_aes_blocks() {
@@ -136,12 +146,16 @@ mod tests {
     }
 
     #[test]
-    fn prg_read_in_pieces_gives_the_same_stream_of_whole_blocks() {
-        let mut whole = vec![0; 16 * 300];
+    fn prg_read_in_pieces_gives_the_same_stream() {
+        let mut whole = vec![0; 20_000];
         Prg::from_seed(&[7; 32]).fill(&mut whole);
-        let (mut pieces, mut prg) = (vec![0; 16 * 300], Prg::from_seed(&[7; 32]));
-        for piece in pieces.chunks_mut(16) {
-            prg.fill(piece);
+        let (mut pieces, mut prg) = (vec![0; 20_000], Prg::from_seed(&[7; 32]));
+        for (i, piece) in pieces.chunks_mut(8).enumerate() {
+            match i % 3 {
+                0 => piece.copy_from_slice(&prg.next_u64().to_le_bytes()),
+                1 => prg.fill(piece),
+                _ => piece.chunks_mut(4).for_each(|p| p.copy_from_slice(&prg.next_u32().to_le_bytes())),
+            }
         }
         assert_eq!(whole, pieces);
     }

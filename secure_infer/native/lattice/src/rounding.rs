@@ -5,19 +5,38 @@ use crate::params::Q;
 /// (q - 1) / 2, which turns floor into rounding to the nearest.
 pub(crate) const HALF: u64 = (Q - 1) / 2;
 
-/// floor((x * 2^bits + add) / q) for x < q, bits <= 36, add < 2q.
+/// 2^52: added to a number below it, the integer part of the sum stands in the low bits of the mantissa.
+const MAGIC: f64 = (1u64 << 52) as f64;
+const MANTISSA: u64 = (1 << 52) - 1;
+
+/// An integer below 2^52 as a floating-point number; vectorises where a conversion of words would not.
+#[inline(always)]
+pub(crate) fn to_float(x: u64) -> f64 {
+    f64::from_bits(x | MAGIC.to_bits()) - MAGIC
+}
+
+/// The integer nearest to a number in [0, 2^52).
+#[inline(always)]
+pub(crate) fn to_integer(x: f64) -> u64 {
+    (x + MAGIC).to_bits() & MANTISSA
+}
+
+/// x * q modulo 2^64.
+#[inline(always)]
+pub(crate) fn times_q(x: u64) -> u64 {
+    (x << 50).wrapping_sub(x << 14).wrapping_add(x)
+}
+
+/// floor((x * 2^bits + add) / q) for x <= q, bits <= 36, add < q.
 ///
-/// A quotient estimated in f64 is off by at most one plus what `add` contributes; the exact remainder, which fits a
-/// word however the product wraps, corrects it. No branch depends on x.
+/// The quotient estimated in f64 is off by at most one; the exact remainder, which fits a word however the product
+/// wraps, corrects it. No branch depends on x.
 #[inline(always)]
 pub(crate) fn scale(x: u64, bits: u32, add: u64) -> u64 {
     let unit = (1u64 << bits) as f64 / Q as f64;
-    let estimate = (x as i64 as f64 * unit) as i64 as u64;
-    let rest = (x << bits)
-        .wrapping_add(add)
-        .wrapping_sub(estimate.wrapping_mul(Q)) as i64;
-    let above = (rest >= Q as i64) as u64 + (rest >= 2 * Q as i64) as u64;
-    estimate.wrapping_add(above).wrapping_sub((rest < 0) as u64)
+    let estimate = to_integer(to_float(x) * unit);
+    let rest = (x << bits).wrapping_add(add).wrapping_sub(times_q(estimate)) as i64;
+    estimate.wrapping_add((rest >= Q as i64) as u64).wrapping_sub((rest < 0) as u64)
 }
 
 /// x + y modulo q for a small signed y.
@@ -37,9 +56,10 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(20_000))]
         #[test]
-        fn scaling_equals_exact_division(x in 0..Q, bits in 8u32..=36, add in 0..2 * Q) {
+        fn scaling_equals_exact_division(x in 0..Q, bits in 8u32..=36, add in 0..Q) {
             let exact = ((u128::from(x) << bits) + u128::from(add)) / u128::from(Q);
             prop_assert_eq!(u128::from(scale(x, bits, add)), exact);
+            prop_assert_eq!(times_q(x), x.wrapping_mul(Q));
         }
 
         #[test]

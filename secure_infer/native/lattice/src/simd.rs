@@ -1,0 +1,135 @@
+//! The choice of instruction sets, and the transforms on them.
+//!
+//! Two kinds of kernels: `avx2` and `ifma` hold transforms written for an instruction set, each with its portable
+//! twin in [`crate::ntt`]; the functions at the end here are the portable ones compiled once more with wider
+//! vectors, which cannot give other results.
+
+use std::sync::OnceLock;
+
+use crate::ntt::{forward_portable, inverse_portable, pointwise_portable};
+use crate::params::{N, Q};
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod ifma;
+
+/// Instructions that the kernels of this crate are written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Set {
+    /// Plain Rust.
+    Portable,
+    /// Floating-point products of 53 bits, fused, four at a time.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// Integer products of 52 bits, eight at a time.
+    #[cfg(target_arch = "x86_64")]
+    Ifma,
+}
+
+/// The sets that this processor has.
+pub(crate) fn sets() -> impl Iterator<Item = Set> {
+    #[cfg(target_arch = "x86_64")]
+    let sets = [(Set::Ifma, has_ifma()), (Set::Avx2, has_avx2()), (Set::Portable, true)];
+    #[cfg(not(target_arch = "x86_64"))]
+    let sets = [(Set::Portable, true)];
+    sets.into_iter().filter(|(_, there)| *there).map(|(set, _)| set)
+}
+
+/// The fastest set whose kernels agree with the portable ones here.
+pub(crate) fn set() -> Set {
+    static CHOICE: OnceLock<Set> = OnceLock::new();
+    *CHOICE.get_or_init(|| sets().find(|&set| agrees(set)).unwrap_or(Set::Portable))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("bmi1")
+        && is_x86_feature_detected!("bmi2")
+        && is_x86_feature_detected!("popcnt")
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_ifma() -> bool {
+    has_avx2() && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512ifma")
+}
+
+/// Compares the transforms of a set with the portable ones on a fixed pseudo-random input.
+fn agrees(set: Set) -> bool {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let values: [u64; N] = std::array::from_fn(|_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % Q
+    });
+    let [mut forth, mut forth_portable, mut back, mut back_portable] = [values; 4];
+    forward(set, &mut forth);
+    forward_portable(&mut forth_portable);
+    inverse(set, &mut back);
+    inverse_portable(&mut back_portable);
+    forth == forth_portable && back == back_portable
+}
+
+/// Transforms coefficients below q. The set must come from [`sets`] or [`set`].
+pub(crate) fn forward(set: Set, values: &mut [u64; N]) {
+    match set {
+        Set::Portable => forward_portable(values),
+        // SAFETY: sets other than Portable are handed out only where the processor has them.
+        #[cfg(target_arch = "x86_64")]
+        Set::Avx2 => unsafe { avx2::forward(values) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Set::Ifma => unsafe { ifma::forward(values) },
+    }
+}
+
+/// Transforms back, coefficients below q.
+pub(crate) fn inverse(set: Set, values: &mut [u64; N]) {
+    match set {
+        Set::Portable => inverse_portable(values),
+        // SAFETY: as in `forward`.
+        #[cfg(target_arch = "x86_64")]
+        Set::Avx2 => unsafe { avx2::inverse(values) },
+        // SAFETY: as in `forward`.
+        #[cfg(target_arch = "x86_64")]
+        Set::Ifma => unsafe { ifma::inverse(values) },
+    }
+}
+
+/// out = a * b, value by value.
+pub(crate) fn pointwise(set: Set, a: &[u64; N], b: &[u64; N], out: &mut [u64; N]) {
+    match set {
+        Set::Portable => pointwise_portable(a, b, out),
+        // SAFETY: as in `forward`; a processor with IFMA has AVX2 and FMA.
+        #[cfg(target_arch = "x86_64")]
+        Set::Avx2 | Set::Ifma => unsafe { avx2::pointwise(a, b, out) },
+    }
+}
+
+/// Runs `work`, compiled for AVX2 and FMA where the processor has them; `FUSED` tells it so.
+///
+/// `work` must be `#[inline(always)]`, or it stays as it is.
+#[inline(always)]
+pub(crate) fn widened<T>(work: impl Widened<Output = T>) -> T {
+    #[cfg(target_arch = "x86_64")]
+    if set() != Set::Portable {
+        #[target_feature(enable = "avx2,fma,bmi1,bmi2,popcnt")]
+        fn wide<W: Widened>(work: W) -> W::Output {
+            work.run::<true>()
+        }
+        // SAFETY: sets other than Portable are chosen only where the processor has these instructions.
+        return unsafe { wide(work) };
+    }
+    work.run::<false>()
+}
+
+/// A function with its arguments, to be compiled for more than one instruction set.
+pub(crate) trait Widened {
+    /// What it returns.
+    type Output;
+    /// Runs it. `FUSED`: whether fused multiply-add is one instruction.
+    fn run<const FUSED: bool>(self) -> Self::Output;
+}

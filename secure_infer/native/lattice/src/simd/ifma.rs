@@ -1,0 +1,373 @@
+//! Transforms with 52-bit integer products (AVX-512 IFMA), after Harvey: values stay below 4q < 2^52.
+//!
+//! Written once over [`Lanes`], eight words; the tests run it on plain words as well, so that only the
+//! instructions themselves are left to the check at first use.
+
+use std::arch::x86_64::*;
+use std::sync::OnceLock;
+
+use crate::ntt::{inverse_n, inverse_root, roots};
+use crate::params::{N, Q, ROOT};
+
+const MASK: u64 = (1 << 52) - 1;
+
+/// Eight words.
+trait Lanes: Copy {
+    fn splat(word: u64) -> Self;
+    /// # Safety
+    /// Eight words can be read at `at`.
+    unsafe fn load(at: *const u64) -> Self;
+    /// # Safety
+    /// Eight words can be written at `at`.
+    unsafe fn store(self, at: *mut u64);
+    fn add(self, other: Self) -> Self;
+    fn sub(self, other: Self) -> Self;
+    fn min(self, other: Self) -> Self;
+    fn and(self, other: Self) -> Self;
+    /// Low 52 bits of the product of the low 52 bits.
+    fn product_low(self, other: Self) -> Self;
+    /// High 52 bits of the product of the low 52 bits.
+    fn product_high(self, other: Self) -> Self;
+    fn transpose(rows: [Self; 8]) -> [Self; 8];
+}
+
+/// Eight lanes of a register. Only used inside functions compiled for AVX-512 IFMA, which is what makes every block
+/// below safe but for the pointers.
+impl Lanes for __m512i {
+    #[inline(always)]
+    fn splat(word: u64) -> Self {
+        // SAFETY: see the impl.
+        unsafe { _mm512_set1_epi64(word as i64) }
+    }
+    #[inline(always)]
+    unsafe fn load(at: *const u64) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_loadu_epi64(at.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, at: *mut u64) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_storeu_epi64(at.cast(), self) }
+    }
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        // SAFETY: see the impl.
+        unsafe { _mm512_add_epi64(self, other) }
+    }
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        // SAFETY: see the impl.
+        unsafe { _mm512_sub_epi64(self, other) }
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        // SAFETY: see the impl.
+        unsafe { _mm512_min_epu64(self, other) }
+    }
+    #[inline(always)]
+    fn and(self, other: Self) -> Self {
+        // SAFETY: see the impl.
+        unsafe { _mm512_and_si512(self, other) }
+    }
+    #[inline(always)]
+    fn product_low(self, other: Self) -> Self {
+        // SAFETY: see the impl.
+        unsafe { _mm512_madd52lo_epu64(_mm512_setzero_si512(), self, other) }
+    }
+    #[inline(always)]
+    fn product_high(self, other: Self) -> Self {
+        // SAFETY: see the impl.
+        unsafe { _mm512_madd52hi_epu64(_mm512_setzero_si512(), self, other) }
+    }
+    #[inline(always)]
+    fn transpose(r: [Self; 8]) -> [Self; 8] {
+        // SAFETY: see the impl.
+        unsafe {
+            let low = |i: usize| _mm512_unpacklo_epi64(r[i], r[i + 1]);
+            let high = |i: usize| _mm512_unpackhi_epi64(r[i], r[i + 1]);
+            // pairs of rows: even columns, odd columns
+            let (even, odd) = ([low(0), low(2), low(4), low(6)], [high(0), high(2), high(4), high(6)]);
+            let quarters = |p: [__m512i; 4]| {
+                // 128-bit pieces: columns c, c + 2, c + 4, c + 6 of four pairs of rows
+                let a = _mm512_shuffle_i64x2::<0x44>(p[0], p[1]); // c, c+2 of rows 0-1 and 2-3
+                let b = _mm512_shuffle_i64x2::<0xee>(p[0], p[1]);
+                let c = _mm512_shuffle_i64x2::<0x44>(p[2], p[3]);
+                let d = _mm512_shuffle_i64x2::<0xee>(p[2], p[3]);
+                [
+                    _mm512_shuffle_i64x2::<0x88>(a, c),
+                    _mm512_shuffle_i64x2::<0xdd>(a, c),
+                    _mm512_shuffle_i64x2::<0x88>(b, d),
+                    _mm512_shuffle_i64x2::<0xdd>(b, d),
+                ]
+            };
+            let ([c0, c2, c4, c6], [c1, c3, c5, c7]) = (quarters(even), quarters(odd));
+            [c0, c1, c2, c3, c4, c5, c6, c7]
+        }
+    }
+}
+
+/// A root, and floor(root * 2^52 / q).
+#[derive(Clone, Copy)]
+struct Root([u64; 2]);
+
+impl Root {
+    fn new(root: u64) -> Self {
+        Self([root, ((u128::from(root) << 52) / u128::from(Q)) as u64])
+    }
+
+    #[inline(always)]
+    fn splat<L: Lanes>(self) -> [L; 2] {
+        self.0.map(L::splat)
+    }
+}
+
+/// The roots of a direction: for layers of 8 and more, one for each block; for the last three layers, the seven
+/// roots of eight neighbouring blocks of 8.
+struct Tables {
+    blocks: Vec<Root>,
+    tails: Vec<[[[u64; 8]; 2]; 7]>,
+}
+
+impl Tables {
+    fn new(root: u64) -> Self {
+        let all: Vec<Root> = roots(root).into_iter().map(Root::new).collect();
+        let tail = |group: usize| {
+            [(256, 1), (512, 2), (513, 2), (1024, 4), (1025, 4), (1026, 4), (1027, 4)].map(|(first, step)| {
+                let word = |which: usize| std::array::from_fn(|lane| all[first + step * (8 * group + lane)].0[which]);
+                [word(0), word(1)]
+            })
+        };
+        Self { tails: (0..32).map(tail).collect(), blocks: all[..256].to_vec() }
+    }
+}
+
+fn tables() -> &'static [Tables; 2] {
+    static TABLES: OnceLock<[Tables; 2]> = OnceLock::new();
+    TABLES.get_or_init(|| [Tables::new(ROOT), Tables::new(inverse_root())])
+}
+
+#[inline(always)]
+fn lanes<L: Lanes>(root: &[[u64; 8]; 2]) -> [L; 2] {
+    // SAFETY: arrays of eight words.
+    unsafe { [L::load(root[0].as_ptr()), L::load(root[1].as_ptr())] }
+}
+
+/// a * root modulo q, below 2q, for a < 2^52.
+#[inline(always)]
+fn multiply<L: Lanes>(a: L, root: [L; 2]) -> L {
+    let quotient = a.product_high(root[1]);
+    a.product_low(root[0]).sub(quotient.product_low(L::splat(Q))).and(L::splat(MASK))
+}
+
+/// x or x - bound, whichever is not negative, for x < 2 bound.
+#[inline(always)]
+fn reduce<L: Lanes>(x: L, bound: u64) -> L {
+    x.min(x.sub(L::splat(bound)))
+}
+
+/// (x, y) -> (x + w y, x - w y), all below 4q.
+#[inline(always)]
+fn butterfly<L: Lanes>(x: &mut L, y: &mut L, root: [L; 2]) {
+    let (sum, product) = (reduce(*x, 2 * Q), multiply(*y, root));
+    (*x, *y) = (sum.add(product), sum.sub(product).add(L::splat(2 * Q)));
+}
+
+/// (x, y) -> (x + y, w (x - y)), all below 2q.
+#[inline(always)]
+fn butterfly_back<L: Lanes>(x: &mut L, y: &mut L, root: [L; 2]) {
+    let difference = x.sub(*y).add(L::splat(2 * Q));
+    *x = reduce(x.add(*y), 2 * Q);
+    *y = multiply(difference, root);
+}
+
+#[inline(always)]
+fn forward_lanes<L: Lanes>(values: &mut [u64; N], tables: &Tables) {
+    let data = values.as_mut_ptr();
+    for quarter in [512, 128, 32, 8] {
+        let blocks = N / (4 * quarter);
+        for block in 0..blocks {
+            let outer = tables.blocks[blocks + block].splat::<L>();
+            let inner = [0, 1].map(|i| tables.blocks[2 * (blocks + block) + i].splat::<L>());
+            for j in (0..quarter).step_by(8) {
+                // SAFETY: block * 4 * quarter + j + 3 * quarter + 8 <= N.
+                unsafe {
+                    let at = data.add(4 * block * quarter + j);
+                    let mut x = [0, 1, 2, 3].map(|i| L::load(at.add(i * quarter)));
+                    let [x0, x1, x2, x3] = &mut x;
+                    butterfly(x0, x2, outer);
+                    butterfly(x1, x3, outer);
+                    butterfly(x0, x1, inner[0]);
+                    butterfly(x2, x3, inner[1]);
+                    x.iter().enumerate().for_each(|(i, x)| x.store(at.add(i * quarter)));
+                }
+            }
+        }
+    }
+    for (group, roots) in tables.tails.iter().enumerate() {
+        // SAFETY: group < 32, so all ends by word 64 * group + 64 <= N.
+        let at = unsafe { data.add(64 * group) };
+        // SAFETY: as above.
+        let mut c = L::transpose([0, 1, 2, 3, 4, 5, 6, 7].map(|row| unsafe { L::load(at.add(8 * row)) }));
+        let [c0, c1, c2, c3, c4, c5, c6, c7] = &mut c;
+        let root = lanes(&roots[0]);
+        butterfly(c0, c4, root);
+        butterfly(c1, c5, root);
+        butterfly(c2, c6, root);
+        butterfly(c3, c7, root);
+        let root = [lanes(&roots[1]), lanes(&roots[2])];
+        butterfly(c0, c2, root[0]);
+        butterfly(c1, c3, root[0]);
+        butterfly(c4, c6, root[1]);
+        butterfly(c5, c7, root[1]);
+        butterfly(c0, c1, lanes(&roots[3]));
+        butterfly(c2, c3, lanes(&roots[4]));
+        butterfly(c4, c5, lanes(&roots[5]));
+        butterfly(c6, c7, lanes(&roots[6]));
+        for (column, c) in c.iter().enumerate() {
+            // SAFETY: as above.
+            unsafe { reduce(reduce(*c, 2 * Q), Q).store(at.add(8 * column)) };
+        }
+    }
+}
+
+#[inline(always)]
+fn inverse_lanes<L: Lanes>(values: &mut [u64; N], tables: &Tables) {
+    let data = values.as_mut_ptr();
+    for (group, roots) in tables.tails.iter().enumerate() {
+        // SAFETY: group < 32, so all ends by word 64 * group + 64 <= N.
+        let at = unsafe { data.add(64 * group) };
+        // SAFETY: as above.
+        let mut c = [0, 1, 2, 3, 4, 5, 6, 7].map(|column| unsafe { L::load(at.add(8 * column)) });
+        let [c0, c1, c2, c3, c4, c5, c6, c7] = &mut c;
+        butterfly_back(c0, c1, lanes(&roots[3]));
+        butterfly_back(c2, c3, lanes(&roots[4]));
+        butterfly_back(c4, c5, lanes(&roots[5]));
+        butterfly_back(c6, c7, lanes(&roots[6]));
+        let root = [lanes(&roots[1]), lanes(&roots[2])];
+        butterfly_back(c0, c2, root[0]);
+        butterfly_back(c1, c3, root[0]);
+        butterfly_back(c4, c6, root[1]);
+        butterfly_back(c5, c7, root[1]);
+        let root = lanes(&roots[0]);
+        butterfly_back(c0, c4, root);
+        butterfly_back(c1, c5, root);
+        butterfly_back(c2, c6, root);
+        butterfly_back(c3, c7, root);
+        for (row, c) in L::transpose(c).iter().enumerate() {
+            // SAFETY: as above.
+            unsafe { c.store(at.add(8 * row)) };
+        }
+    }
+    let scale = Root::new(inverse_n()).splat::<L>();
+    for quarter in [8, 32, 128, 512] {
+        let blocks = N / (4 * quarter);
+        for block in 0..blocks {
+            let outer = tables.blocks[blocks + block].splat::<L>();
+            let inner = [0, 1].map(|i| tables.blocks[2 * (blocks + block) + i].splat::<L>());
+            for j in (0..quarter).step_by(8) {
+                // SAFETY: block * 4 * quarter + j + 3 * quarter + 8 <= N.
+                unsafe {
+                    let at = data.add(4 * block * quarter + j);
+                    let mut x = [0, 1, 2, 3].map(|i| L::load(at.add(i * quarter)));
+                    let [x0, x1, x2, x3] = &mut x;
+                    butterfly_back(x0, x1, inner[0]);
+                    butterfly_back(x2, x3, inner[1]);
+                    butterfly_back(x0, x2, outer);
+                    butterfly_back(x1, x3, outer);
+                    for (i, x) in x.iter().enumerate() {
+                        let x = if quarter == 512 { reduce(multiply(*x, scale), Q) } else { *x };
+                        x.store(at.add(i * quarter));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The processor has AVX-512 F and IFMA.
+#[target_feature(enable = "avx512f,avx512ifma")]
+pub(super) unsafe fn forward(values: &mut [u64; N]) {
+    forward_lanes::<__m512i>(values, &tables()[0]);
+}
+
+/// # Safety
+/// The processor has AVX-512 F and IFMA.
+#[target_feature(enable = "avx512f,avx512ifma")]
+pub(super) unsafe fn inverse(values: &mut [u64; N]) {
+    inverse_lanes::<__m512i>(values, &tables()[1]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Prg;
+    use crate::ntt::{forward_portable, inverse_portable};
+
+    /// The instructions by their definition.
+    #[derive(Clone, Copy)]
+    struct Words([u64; 8]);
+
+    impl Words {
+        fn zip(self, other: Self, operation: impl Fn(u64, u64) -> u64) -> Self {
+            Self(std::array::from_fn(|i| operation(self.0[i], other.0[i])))
+        }
+    }
+
+    fn wide(a: u64, b: u64) -> u128 {
+        u128::from(a & MASK) * u128::from(b & MASK)
+    }
+
+    impl Lanes for Words {
+        fn splat(word: u64) -> Self {
+            Self([word; 8])
+        }
+        unsafe fn load(at: *const u64) -> Self {
+            // SAFETY: the caller's promise.
+            Self(std::array::from_fn(|i| unsafe { *at.add(i) }))
+        }
+        unsafe fn store(self, at: *mut u64) {
+            // SAFETY: the caller's promise.
+            self.0.iter().enumerate().for_each(|(i, word)| unsafe { *at.add(i) = *word });
+        }
+        fn add(self, other: Self) -> Self {
+            self.zip(other, u64::wrapping_add)
+        }
+        fn sub(self, other: Self) -> Self {
+            self.zip(other, u64::wrapping_sub)
+        }
+        fn min(self, other: Self) -> Self {
+            self.zip(other, u64::min)
+        }
+        fn and(self, other: Self) -> Self {
+            self.zip(other, |a, b| a & b)
+        }
+        fn product_low(self, other: Self) -> Self {
+            self.zip(other, |a, b| wide(a, b) as u64 & MASK)
+        }
+        fn product_high(self, other: Self) -> Self {
+            self.zip(other, |a, b| (wide(a, b) >> 52) as u64)
+        }
+        fn transpose(rows: [Self; 8]) -> [Self; 8] {
+            std::array::from_fn(|i| Self(std::array::from_fn(|j| rows[j].0[i])))
+        }
+    }
+
+    #[test]
+    fn ifma_transforms_on_plain_words_equal_the_portable_ones() {
+        let mut prg = Prg::from_seed(&[6; 32]);
+        for extreme in [false, true] {
+            let mut values = [0; N];
+            prg.fill_words(&mut values);
+            values.iter_mut().for_each(|v| *v = if extreme { Q - 1 - *v % 2 } else { *v % Q });
+            let [mut forth, mut expected] = [values; 2];
+            forward_lanes::<Words>(&mut forth, &tables()[0]);
+            forward_portable(&mut expected);
+            assert!(forth == expected);
+            let [mut back, mut expected] = [values; 2];
+            inverse_lanes::<Words>(&mut back, &tables()[1]);
+            inverse_portable(&mut expected);
+            assert!(back == expected);
+        }
+    }
+}
