@@ -1,0 +1,137 @@
+"""Networks of `keras.applications` with random weights and calibrated statistics, for benchmarks.
+
+A freshly initialised network has batch-normalisations that normalise nothing, and values that die
+out or explode. Here every batch-normalisation gets the statistics of its own inputs on a few images,
+layer by layer, and random factors and offsets, some of the factors negative, so that the arithmetic
+is as hard as a trained network's. These are no diagnostic models and must not be presented as any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from secure_infer.compiler.compile import CompileOptions
+from secure_infer.compiler.options import InputOptions
+from secure_infer.errors import OptionError
+
+Array = NDArray[np.float64]
+
+_IMAGES = 8
+_NEGATIVE_FACTORS = 0.1
+_LOGIT_SPREAD = 1.5
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How a benchmark network is built: its constructor, `preprocess_input` mode and head."""
+
+    constructor: str
+    normalisation: str
+    classes: int
+    activation: str
+
+
+ARCHITECTURES = {
+    "densenet121": Architecture("DenseNet121", "torch", 14, "sigmoid"),
+    "resnet50": Architecture("ResNet50", "caffe", 14, "softmax"),
+    "vgg16": Architecture("VGG16", "caffe", 14, "softmax"),
+    "xception": Architecture("Xception", "tf", 14, "softmax"),
+    "mobilenetv2": Architecture("MobileNetV2", "tf", 14, "softmax"),
+}
+
+
+@dataclass(frozen=True)
+class BenchmarkModel:
+    """A network, and how to compile it for grey pictures from 0 to 255."""
+
+    model: Any
+    options: CompileOptions
+
+
+def benchmark_model(name: str, images: Sequence[NDArray[Any]], *, seed: int = 0) -> BenchmarkModel:
+    """Build a network such as ``densenet121-320``.
+
+    Parameters
+    ----------
+    name : str
+        ``ARCHITECTURE-SIZE``, one of `ARCHITECTURES` and the side of the square image in pixels.
+    images : arrays [size, size]
+        Grey pictures from 0 to 255, for the statistics; the first 8 are used.
+    seed : int
+        Of all weights: the same seed and images make the same network.
+
+    Raises
+    ------
+    OptionError
+        For another name, or images of another size.
+    """
+    kind, _, side = name.partition("-")
+    if kind not in ARCHITECTURES or not side.isdigit() or not 32 <= int(side) <= 1024:
+        expected = f"one of {', '.join(ARCHITECTURES)} with a size, such as densenet121-320"
+        raise OptionError("benchmark model", expected=expected, got=repr(name))
+    size = int(side)
+    if not images or any(np.shape(image) != (size, size) for image in images):
+        raise OptionError("benchmark images", expected=f"pictures of {size}x{size}", got="others or none")
+    architecture = ARCHITECTURES[kind]
+    keras.utils.set_random_seed(seed)
+    model = getattr(keras.applications, architecture.constructor)(
+        weights=None,
+        input_shape=(size, size, 3),
+        classes=architecture.classes,
+        classifier_activation=architecture.activation,
+    )
+    options = CompileOptions(input=InputOptions(normalisation=architecture.normalisation))
+    _calibrate(model, _normalised(images[:_IMAGES], architecture.normalisation), np.random.default_rng(seed))
+    return BenchmarkModel(model, options)
+
+
+def _normalised(images: Sequence[NDArray[Any]], mode: str) -> NDArray[np.float32]:
+    batch = np.repeat(np.asarray(images, np.float32)[..., None], 3, axis=-1)
+    return np.asarray(keras.src.applications.imagenet_utils.preprocess_input(batch, mode=mode), np.float32)
+
+
+def _calibrate(model: Any, batch: NDArray[np.float32], rng: np.random.Generator) -> None:
+    """Set statistics, factors and offsets layer by layer, in the order in which data passes."""
+    values: dict[int, Any] = {id(model.inputs[0]): keras.ops.convert_to_tensor(batch)}
+    depths = model._nodes_by_depth  # noqa: SLF001  (Keras has no public way)
+    for depth in sorted(depths, reverse=True):
+        for node in depths[depth]:
+            if node.is_input:
+                continue
+            inputs = [values[id(t)] for t in node.input_tensors]
+            layer = node.operation
+            if isinstance(layer, keras.layers.BatchNormalization):
+                _set_statistics(layer, np.asarray(inputs[0], np.float64), rng)
+            argument = inputs[0] if len(inputs) == 1 else inputs
+            if isinstance(layer, keras.layers.Dense) and layer.name == "predictions":
+                _set_spread(layer, np.asarray(inputs[0], np.float64), rng)
+            values[id(node.output_tensors[0])] = layer(argument)
+
+
+def _set_statistics(layer: Any, x: Array, rng: np.random.Generator) -> None:
+    axes = tuple(range(x.ndim - 1))
+    mean, variance = x.mean(axis=axes), x.var(axis=axes)
+    variance = np.maximum(variance, 1e-3 * variance.max() + 1e-12)
+    channels = x.shape[-1]
+    layer.moving_mean.assign(mean)
+    layer.moving_variance.assign(variance)
+    if layer.scale:
+        sign = np.where(rng.random(channels) < _NEGATIVE_FACTORS, -1.0, 1.0)
+        layer.gamma.assign(sign * rng.uniform(0.5, 1.5, channels))
+    if layer.center:
+        layer.beta.assign(rng.normal(0.0, 0.3, channels))
+
+
+def _set_spread(layer: Any, x: Array, rng: np.random.Generator) -> None:
+    """Weights of the last layer such that the logits vary between images and around 0."""
+    kernel = rng.normal(0.0, 1.0, tuple(layer.kernel.shape))
+    logits = x @ kernel
+    kernel *= _LOGIT_SPREAD / np.maximum(logits.std(axis=0), 1e-3 * np.abs(logits).max() + 1e-12)
+    layer.kernel.assign(kernel)
+    layer.bias.assign(-(x @ kernel).mean(axis=0))
