@@ -14,12 +14,12 @@ from secure_infer.bundle import DeveloperBundle, HospitalBundle, write_bundle
 from secure_infer.bundle.fields import dump_json
 from secure_infer.bundle.manifest import HOSPITAL_LIMITS, FileEntry
 from secure_infer.errors import BundleError, BundleExists, BundleFormat, BundleMismatch, BundleSignature
-from tests.secure_infer.bundle.conftest import Made
+from tests.tiny import Made
 
 
 @pytest.fixture
-def copy(written: Made, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(written.path, tmp_path / "copy.bundle"))
+def copy(tiny_bundle: Made, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bundle.path, tmp_path / "copy.bundle"))
 
 
 def resign(folder: Path, key: Ed25519PrivateKey) -> None:
@@ -34,33 +34,33 @@ def resign(folder: Path, key: Ed25519PrivateKey) -> None:
     (folder / "manifest.sig").write_bytes(key.sign(content))
 
 
-def test_hospital_half_comes_back_as_written(written: Made) -> None:
-    bundle = HospitalBundle.open(written.path, written.key.public_key())
+def test_hospital_half_comes_back_as_written(tiny_bundle: Made) -> None:
+    bundle = HospitalBundle.open(tiny_bundle.path, tiny_bundle.key.public_key())
     assert bundle.trusted
-    assert bundle.digest == written.digest
-    assert bundle.program_json == written.arguments["program_json"]
-    assert bundle.program.to_json() == written.arguments["program_json"]
-    assert list(bundle.findings) == written.arguments["findings"]
-    assert bundle.model_card == written.arguments["model_card"]
+    assert bundle.digest == tiny_bundle.digest
+    assert bundle.program_json == tiny_bundle.arguments["program_json"]
+    assert bundle.program.to_json() == tiny_bundle.arguments["program_json"]
+    assert list(bundle.findings) == tiny_bundle.arguments["findings"]
+    assert bundle.model_card == tiny_bundle.arguments["model_card"]
     assert bundle.predictions["comparisons"] == 4 * 8 * 8
     assert len(bundle.load_hints()) > 1000
-    assert not HospitalBundle.open(written.path / "hospital").trusted
+    assert not HospitalBundle.open(tiny_bundle.path / "hospital").trusted
 
 
-def test_developer_half_comes_back_as_written(written: Made) -> None:
-    bundle = DeveloperBundle.open(written.path)
-    hospital = HospitalBundle.open(written.path)
+def test_developer_half_comes_back_as_written(tiny_bundle: Made) -> None:
+    bundle = DeveloperBundle.open(tiny_bundle.path)
+    hospital = HospitalBundle.open(tiny_bundle.path)
     bundle.check_counterpart(hospital)
     assert (bundle.bundle_id, bundle.public_seed) == (hospital.bundle_id, hospital.public_seed)
-    for name, arrays in written.arguments["parameters"].items():
+    for name, arrays in tiny_bundle.arguments["parameters"].items():
         for kind, array in arrays.items():
             np.testing.assert_array_equal(bundle.parameters[name][kind], array)
     assert len(bundle.load_secrets()) > 100
 
 
-def test_no_weight_or_secret_is_in_the_hospital_half(written: Made) -> None:
-    public = b"".join(path.read_bytes() for path in (written.path / "hospital").iterdir())
-    developer = DeveloperBundle.open(written.path)
+def test_no_weight_or_secret_is_in_the_hospital_half(tiny_bundle: Made) -> None:
+    public = b"".join(path.read_bytes() for path in (tiny_bundle.path / "hospital").iterdir())
+    developer = DeveloperBundle.open(tiny_bundle.path)
     secrets = developer.load_secrets()
     pieces = [secrets[i : i + 32] for i in range(0, len(secrets) - 32, 512)]
     for arrays in developer.parameters.values():
@@ -70,23 +70,23 @@ def test_no_weight_or_secret_is_in_the_hospital_half(written: Made) -> None:
     assert not [piece for piece in pieces if piece in public]
 
 
-def test_signing_key_is_in_neither_half(written: Made) -> None:
-    private = written.key.private_bytes_raw()
-    content = b"".join(path.read_bytes() for path in written.path.rglob("*") if path.is_file())
+def test_signing_key_is_in_neither_half(tiny_bundle: Made) -> None:
+    private = tiny_bundle.key.private_bytes_raw()
+    content = b"".join(path.read_bytes() for path in tiny_bundle.path.rglob("*") if path.is_file())
     assert private not in content
     assert private.hex().encode() not in content
 
 
-def test_developer_half_is_for_its_owner_only(written: Made) -> None:
-    assert (written.path / "developer").stat().st_mode & 0o777 == 0o700
-    assert {path.stat().st_mode & 0o777 for path in (written.path / "developer").iterdir()} == {0o600}
+def test_developer_half_is_for_its_owner_only(tiny_bundle: Made) -> None:
+    assert (tiny_bundle.path / "developer").stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in (tiny_bundle.path / "developer").iterdir()} == {0o600}
 
 
 def test_two_bundles_of_one_model_share_neither_id_nor_seed_nor_secrets(
-    written: Made, tmp_path: Path
+    tiny_bundle: Made, tmp_path: Path
 ) -> None:
-    write_bundle(tmp_path / "b", signing_key=written.key, **written.arguments)
-    one, two = DeveloperBundle.open(written.path), DeveloperBundle.open(tmp_path / "b")
+    write_bundle(tmp_path / "b", signing_key=tiny_bundle.key, **tiny_bundle.arguments)
+    one, two = DeveloperBundle.open(tiny_bundle.path), DeveloperBundle.open(tmp_path / "b")
     assert one.bundle_id != two.bundle_id
     assert one.public_seed != two.public_seed
     assert one.load_secrets() != two.load_secrets()
@@ -123,11 +123,11 @@ def test_damaged_developer_file_is_refused(copy: Path, name: str, damage: str) -
         DeveloperBundle.open(copy).load_secrets()
 
 
-def test_bundle_of_an_unknown_signer_is_refused(copy: Path, written: Made) -> None:
+def test_bundle_of_an_unknown_signer_is_refused(copy: Path, tiny_bundle: Made) -> None:
     resign(copy / "hospital", Ed25519PrivateKey.generate())
     assert not HospitalBundle.open(copy).trusted
     with pytest.raises(BundleSignature, match="signer of the bundle"):
-        HospitalBundle.open(copy, written.key.public_key())
+        HospitalBundle.open(copy, tiny_bundle.key.public_key())
 
 
 def test_signature_by_another_key_than_named_is_refused(copy: Path) -> None:
@@ -137,17 +137,17 @@ def test_signature_by_another_key_than_named_is_refused(copy: Path) -> None:
         HospitalBundle.open(copy)
 
 
-def test_halves_of_two_bundles_do_not_match(copy: Path, written: Made) -> None:
-    resign(copy / "hospital", written.key)
+def test_halves_of_two_bundles_do_not_match(copy: Path, tiny_bundle: Made) -> None:
+    resign(copy / "hospital", tiny_bundle.key)
     (copy / "hospital" / "findings.json").write_bytes(b"[]")
     with pytest.raises(BundleSignature):
         HospitalBundle.open(copy)
     (copy / "hospital" / "findings.json").write_bytes(
         b'[{"name":"A","logit_scale":1,"threshold":0.1,"activation":"sigmoid"}]'
     )
-    resign(copy / "hospital", written.key)
+    resign(copy / "hospital", tiny_bundle.key)
     with pytest.raises(BundleMismatch):
-        DeveloperBundle.open(written.path).check_counterpart(HospitalBundle.open(copy))
+        DeveloperBundle.open(tiny_bundle.path).check_counterpart(HospitalBundle.open(copy))
 
 
 @pytest.mark.parametrize(
@@ -169,10 +169,10 @@ def test_halves_of_two_bundles_do_not_match(copy: Path, written: Made) -> None:
     ],
 )
 def test_malformed_but_signed_content_is_refused(
-    copy: Path, written: Made, name: str, content: bytes
+    copy: Path, tiny_bundle: Made, name: str, content: bytes
 ) -> None:
     (copy / "hospital" / name).write_bytes(content)
-    resign(copy / "hospital", written.key)
+    resign(copy / "hospital", tiny_bundle.key)
     with pytest.raises(BundleFormat, match=name.split(".")[0].removesuffix("s")):
         HospitalBundle.open(copy)
 
@@ -189,12 +189,12 @@ def test_malformed_but_signed_content_is_refused(
         {"surprise": 1},
     ],
 )
-def test_manifest_of_another_form_is_refused(copy: Path, written: Made, change: dict[str, Any]) -> None:
+def test_manifest_of_another_form_is_refused(copy: Path, tiny_bundle: Made, change: dict[str, Any]) -> None:
     folder = copy / "hospital"
     manifest = json.loads((folder / "manifest.json").read_bytes()) | change
     content = dump_json(manifest)
     (folder / "manifest.json").write_bytes(content)
-    (folder / "manifest.sig").write_bytes(written.key.sign(content))
+    (folder / "manifest.sig").write_bytes(tiny_bundle.key.sign(content))
     with pytest.raises(BundleFormat, match=r"manifest\.json"):
         HospitalBundle.open(copy)
 
@@ -206,13 +206,13 @@ def test_file_larger_than_the_manifest_says_is_refused_unread(copy: Path) -> Non
         HospitalBundle.open(copy).load_hints()
 
 
-def test_manifest_that_promises_more_than_the_limit_is_refused(copy: Path, written: Made) -> None:
+def test_manifest_that_promises_more_than_the_limit_is_refused(copy: Path, tiny_bundle: Made) -> None:
     folder = copy / "hospital"
     manifest = json.loads((folder / "manifest.json").read_bytes())
     manifest["files"]["hints.bin"]["size"] = 1 << 40
     content = dump_json(manifest)
     (folder / "manifest.json").write_bytes(content)
-    (folder / "manifest.sig").write_bytes(written.key.sign(content))
+    (folder / "manifest.sig").write_bytes(tiny_bundle.key.sign(content))
     with pytest.raises(BundleFormat, match="whole number from 0 to"):
         HospitalBundle.open(copy)
 
@@ -231,10 +231,10 @@ def test_folder_without_a_bundle_is_refused(tmp_path: Path, name: str) -> None:
             half.open(tmp_path / name)
 
 
-def test_existing_bundle_is_never_overwritten(copy: Path, written: Made) -> None:
+def test_existing_bundle_is_never_overwritten(copy: Path, tiny_bundle: Made) -> None:
     before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
     with pytest.raises(BundleExists):
-        write_bundle(copy, signing_key=written.key, **written.arguments)
+        write_bundle(copy, signing_key=tiny_bundle.key, **tiny_bundle.arguments)
     assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
 
 
@@ -248,19 +248,21 @@ def test_existing_bundle_is_never_overwritten(copy: Path, written: Made) -> None
         {"program_json": "{}"},
     ],
 )
-def test_refused_writing_leaves_nothing_behind(written: Made, tmp_path: Path, change: dict[str, Any]) -> None:
+def test_refused_writing_leaves_nothing_behind(
+    tiny_bundle: Made, tmp_path: Path, change: dict[str, Any]
+) -> None:
     with pytest.raises(BundleError):
-        write_bundle(tmp_path / "x.bundle", signing_key=written.key, **(written.arguments | change))
+        write_bundle(tmp_path / "x.bundle", signing_key=tiny_bundle.key, **(tiny_bundle.arguments | change))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_interrupted_writing_leaves_nothing_behind(
-    written: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_bundle: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        write_bundle(tmp_path / "x.bundle", signing_key=written.key, **written.arguments)
+        write_bundle(tmp_path / "x.bundle", signing_key=tiny_bundle.key, **tiny_bundle.arguments)
     assert list(tmp_path.iterdir()) == []

@@ -1,14 +1,13 @@
-"""A small network, its parameters and a bundle of it, made once with the real core."""
+"""A small network and its parameters, for tests that need a bundle."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from secure_infer.bundle import Finding, write_bundle
+from secure_infer.bundle import Finding
 from secure_infer.runtime.program import Program
 from secure_infer.runtime.steps import Input, Linear, Output, Relu, Truncate, Value
 
@@ -47,8 +46,8 @@ class Made:
     arguments: dict[str, Any]
 
 
-@pytest.fixture(scope="session")
-def arguments() -> dict[str, Any]:
+def tiny_arguments() -> dict[str, Any]:
+    """What `write_bundle` takes besides the place and the key."""
     program = Program(
         (
             Value((1, 8, 8), 27),
@@ -88,10 +87,3 @@ def arguments() -> dict[str, Any]:
         "findings": [Finding("A", 1e-4), Finding("B", 1e-4)],
         "model_card": CARD,
     }
-
-
-@pytest.fixture(scope="session")
-def written(arguments: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Made:
-    key = Ed25519PrivateKey.generate()
-    path = tmp_path_factory.mktemp("bundles") / "tiny.bundle"
-    return Made(path, write_bundle(path, signing_key=key, **arguments), key, arguments)
