@@ -9,7 +9,11 @@ fn time<T>(polys: usize, what: &str, work: impl FnOnce() -> T) -> T {
     let start = Instant::now();
     let result = work();
     let seconds = start.elapsed().as_secs_f64();
-    print!("  {what} {:.1} ms ({:.1} us each of {polys})", seconds * 1e3, seconds * 1e6 / polys as f64);
+    print!(
+        "  {what} {:.1} ms ({:.1} us each of {polys})",
+        seconds * 1e3,
+        seconds * 1e6 / polys as f64
+    );
     result
 }
 
@@ -19,7 +23,10 @@ fn main() -> Result<(), LatticeError> {
     for chunk in [1 << 24, 16384, 1024] {
         let start = Instant::now();
         bytes.chunks_mut(chunk).for_each(|bytes| prg.fill(bytes));
-        println!("generator, {chunk} at once: {:.1} GB/s", bytes.len() as f64 / start.elapsed().as_secs_f64() / 1e9);
+        println!(
+            "generator, {chunk} at once: {:.1} GB/s",
+            bytes.len() as f64 / start.elapsed().as_secs_f64() / 1e9
+        );
     }
     for (input, size, output, kernel, stride, groups) in [
         (1, 320, 64, 7, 2, 1),
@@ -41,21 +48,41 @@ fn main() -> Result<(), LatticeError> {
             kernel: [kernel, kernel],
             stride: [stride, stride],
             dilation: [1, 1],
-            padding: if kernel == size { [0; 4] } else { [kernel / 2; 4] },
+            padding: if kernel == size {
+                [0; 4]
+            } else {
+                [kernel / 2; 4]
+            },
             groups,
         };
-        let Ok(shape) = ConvShape::new(spec) else { continue };
+        let Ok(shape) = ConvShape::new(spec) else {
+            continue;
+        };
         let layout = Layout::new(&shape);
-        let weights: Vec<i16> = (0..shape.weights_len()).map(|i| ((i * 7919) % 4095) as i16 - 2047).collect();
+        let weights: Vec<i16> = (0..shape.weights_len())
+            .map(|i| ((i * 7919) % 4095) as i16 - 2047)
+            .collect();
         println!("{input} x {size}^2 -> {output}, {kernel}x{kernel}/{stride}, {groups} groups:");
-        let (seed, mut masks, mut out) = ([2; 32], vec![0; shape.padded_len()], vec![0; shape.out_len()]);
+        let (seed, mut masks, mut out) = (
+            [2; 32],
+            vec![0; shape.padded_len()],
+            vec![0; shape.out_len()],
+        );
         let (inputs, outputs) = (layout.in_polys(), layout.out_polys());
-        let (hint, secrets) = time(outputs, "hints", || hints(&layout, &weights, &seed, 0, &mut prg, 1))?;
+        let (hint, secrets) = time(outputs, "hints", || {
+            hints(&layout, &weights, &seed, 0, &mut prg, 1)
+        })?;
         let (secret, p_b) = HospitalSecret::new(&seed, &mut prg);
         let ticket = DeveloperTicket::new(&p_b)?;
-        time(inputs, "masks", || secret.input_masks(&layout, &seed, 0, 27, &mut prg, &mut masks))?;
-        time(outputs, "H", || secret.output_shares(&layout, &hint, 27, &mut out))?;
-        time(outputs, "D", || ticket.output_shares(&layout, &secrets, 27, &mut prg, &mut out))?;
+        time(inputs, "masks", || {
+            secret.input_masks(&layout, &seed, 0, 27, &mut prg, &mut masks)
+        })?;
+        time(outputs, "H", || {
+            secret.output_shares(&layout, &hint, 27, &mut out)
+        })?;
+        time(outputs, "D", || {
+            ticket.output_shares(&layout, &secrets, 27, &mut prg, &mut out)
+        })?;
         println!();
     }
     Ok(())

@@ -4,17 +4,19 @@
 //! and a sum of [`ROWS`] = 512 of them below 2^48: exact in f64, whatever the order and whether fused or not.
 
 use crate::layout::Term;
-use crate::ntt::{Poly, multiply_mod};
+use crate::ntt::Poly;
 use crate::params::{N, Q};
+use crate::rounding::{times_q, to_float, to_integer};
+use crate::simd;
 
 /// Summands between two reductions modulo q.
 const ROWS: usize = 512;
 /// Coefficients handled together.
-const TILE: usize = 32;
+pub(crate) const TILE: usize = 32;
 /// Coefficients whose sums are in registers together.
-const LANES: usize = 8;
+pub(crate) const LANES: usize = 8;
 /// Output polynomials whose sums are in registers together.
-const BLOCK: usize = 6;
+pub(crate) const BLOCK: usize = 6;
 const HALF_BITS: u32 = 25;
 
 /// A polynomial's coefficients as low + 2^25 high, both halves in [-2^24, 2^24).
@@ -114,18 +116,22 @@ fn block(tile: &Tile, panel: &[f64], sums: &mut [Poly], from: usize, x: usize) {
 }
 
 fn block_of<const O: usize>(tile: &Tile, panel: &[f64], sums: &mut [Poly], from: usize, x: usize) {
-    let low = products::<O>(&tile.low, panel, x);
-    let high = products::<O>(&tile.high, panel, x);
+    let low = simd::products::<O>(simd::set(), &tile.low, panel, x);
+    let high = simd::products::<O>(simd::set(), &tile.high, panel, x);
     for ((sum, low), high) in sums.iter_mut().zip(&low).zip(&high) {
         let sum = &mut sum[from + x..from + x + LANES];
         for ((sum, &low), &high) in sum.iter_mut().zip(low).zip(high) {
-            *sum = add_halves(*sum, low as i64, high as i64);
+            *sum = add_halves(*sum, low, high);
         }
     }
 }
 
-#[inline(always)]
-fn products<const O: usize>(rows: &[[f64; TILE]], panel: &[f64], x: usize) -> [[f64; LANES]; O] {
+/// sums[o][i] = sum_k panel[k][o] * rows[k][x + i], exact, for the first panel.len() / O rows and x <= TILE - LANES.
+pub(crate) fn products_portable<const O: usize>(
+    rows: &[[f64; TILE]],
+    panel: &[f64],
+    x: usize,
+) -> [[f64; LANES]; O] {
     let mut sums = [[0.0; LANES]; O];
     for (row, weights) in rows.iter().zip(panel.chunks_exact(O)) {
         let row = &row[x..x + LANES];
@@ -140,18 +146,50 @@ fn products<const O: usize>(rows: &[[f64; TILE]], panel: &[f64], x: usize) -> [[
 
 /// sum + low + 2^25 high modulo q, for |low|, |high| <= 2^48.
 #[inline(always)]
-fn add_halves(sum: u64, low: i64, high: i64) -> u64 {
-    let lift = |value: i64| (value + ((value >> 63) & Q as i64)) as u64;
-    let total = (sum + lift(low) + multiply_mod(lift(high), 1 << HALF_BITS)) as i64;
-    let total = total - 2 * Q as i64;
-    let total = total + ((total >> 63) & Q as i64);
-    (total + ((total >> 63) & Q as i64)) as u64
+fn add_halves(sum: u64, low: f64, high: f64) -> u64 {
+    let lift = |value: f64| to_integer(value + if value < 0.0 { Q as f64 } else { 0.0 });
+    let high = lift(high);
+    let quotient = to_integer(to_float(high) * ((1 << HALF_BITS) as f64 / Q as f64));
+    let positive = |value: i64| value + ((value >> 63) & Q as i64);
+    let product = positive((high << HALF_BITS).wrapping_sub(times_q(quotient)) as i64);
+    positive(positive((sum + lift(low)) as i64 + product - 2 * Q as i64)) as u64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Prg;
+
+    #[test]
+    fn products_on_every_set_equal_the_portable_ones() {
+        fn check<const O: usize>(rows: &[[f64; TILE]], panel: &[f64]) {
+            for x in (0..TILE).step_by(LANES) {
+                let expected = products_portable::<O>(rows, panel, x);
+                for set in simd::sets() {
+                    assert_eq!(
+                        simd::products::<O>(set, rows, panel, x),
+                        expected,
+                        "{set:?}"
+                    );
+                }
+            }
+        }
+        let value =
+            |i: usize| (i.wrapping_mul(2_654_435_761) % (1 << 25)) as f64 - (1 << 24) as f64;
+        let rows: Vec<[f64; TILE]> = (0..ROWS)
+            .map(|k| std::array::from_fn(|x| value(k * TILE + x + 1)))
+            .collect();
+        let panel: Vec<f64> = (0..ROWS * BLOCK)
+            .map(|i| (value(i + 77) / 512.0).floor())
+            .collect();
+        check::<1>(&rows, &panel[..ROWS]);
+        check::<2>(&rows, &panel[..ROWS * 2]);
+        check::<3>(&rows, &panel[..ROWS]);
+        check::<4>(&rows, &panel[..ROWS]);
+        check::<5>(&rows, &panel[..ROWS]);
+        check::<6>(&rows, &panel);
+        check::<6>(&rows[..0], &panel);
+    }
 
     #[test]
     fn combination_of_many_terms_equals_wide_integers() {

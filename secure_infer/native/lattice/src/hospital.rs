@@ -21,6 +21,7 @@ use crate::params::{HINT_BITS, N, Q, Q_BITS};
 use crate::prg::Prg;
 use crate::rounding::{HALF, scale};
 use crate::sample::{Public, add_errors, lift, public, ternary};
+use crate::simd::widened;
 
 /// Bytes of p_b.
 pub(crate) const KEY: usize = N * Q_BITS as usize / 8;
@@ -148,9 +149,14 @@ fn round_hint_product(x: u64, ring_bits: u32) -> u32 {
 
 /// r = floor((phase t + eta + (q - 1)/2) / q) modulo t for phase = -product, eta uniform in \[0, t).
 fn round_masks(prg: &mut Prg, product: &Poly, ring_bits: u32, masks: &mut [u32]) {
-    let mask = (1u32 << ring_bits) - 1;
     let mut etas = Zeroizing::new([0u64; N / 2]);
     prg.fill_words(&mut etas[..]);
+    widened(|| round_masks_with(&etas, product, ring_bits, masks));
+}
+
+#[inline(always)]
+fn round_masks_with(etas: &[u64; N / 2], product: &Poly, ring_bits: u32, masks: &mut [u32]) {
+    let mask = (1u32 << ring_bits) - 1;
     let pairs = product.chunks_exact(2).zip(masks.chunks_exact_mut(2));
     for ((product, masks), &eta) in pairs.zip(etas.iter()) {
         for (i, (&product, out)) in product.iter().zip(masks).enumerate() {

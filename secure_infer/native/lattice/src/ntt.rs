@@ -11,7 +11,7 @@ use zeroize::Zeroize;
 
 use crate::params::{LOG_N, N, Q, ROOT};
 use crate::rounding::{times_q, to_float, to_integer};
-use crate::simd::{self, Set};
+use crate::simd;
 
 /// A polynomial, by coefficients or transformed; zeroed on drop since most are secret.
 pub(crate) struct Poly(Box<Aligned>);
@@ -98,7 +98,11 @@ fn tables() -> &'static Tables {
     TABLES.get_or_init(|| {
         let shoup = |root: u64| [root, ((u128::from(root) << 64) / u128::from(Q)) as u64];
         let roots = |root| roots(root).into_iter().map(shoup).collect();
-        Tables { forward: roots(ROOT), inverse: roots(inverse_root()), inverse_n: shoup(inverse_n()) }
+        Tables {
+            forward: roots(ROOT),
+            inverse: roots(inverse_root()),
+            inverse_n: shoup(inverse_n()),
+        }
     })
 }
 
@@ -203,6 +207,7 @@ fn transpose(values: &mut [u64; N]) {
 mod tests {
     use super::*;
     use crate::Prg;
+    use crate::simd::Set;
     use proptest::prelude::*;
 
     fn random(seed: u8) -> Poly {

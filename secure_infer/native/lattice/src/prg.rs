@@ -154,7 +154,9 @@ mod tests {
             match i % 3 {
                 0 => piece.copy_from_slice(&prg.next_u64().to_le_bytes()),
                 1 => prg.fill(piece),
-                _ => piece.chunks_mut(4).for_each(|p| p.copy_from_slice(&prg.next_u32().to_le_bytes())),
+                _ => piece
+                    .chunks_mut(4)
+                    .for_each(|p| p.copy_from_slice(&prg.next_u32().to_le_bytes())),
             }
         }
         assert_eq!(whole, pieces);

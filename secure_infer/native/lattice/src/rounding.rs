@@ -35,8 +35,12 @@ pub(crate) fn times_q(x: u64) -> u64 {
 pub(crate) fn scale(x: u64, bits: u32, add: u64) -> u64 {
     let unit = (1u64 << bits) as f64 / Q as f64;
     let estimate = to_integer(to_float(x) * unit);
-    let rest = (x << bits).wrapping_add(add).wrapping_sub(times_q(estimate)) as i64;
-    estimate.wrapping_add((rest >= Q as i64) as u64).wrapping_sub((rest < 0) as u64)
+    let rest = (x << bits)
+        .wrapping_add(add)
+        .wrapping_sub(times_q(estimate)) as i64;
+    estimate
+        .wrapping_add((rest >= Q as i64) as u64)
+        .wrapping_sub((rest < 0) as u64)
 }
 
 /// x + y modulo q for a small signed y.

@@ -9,6 +9,7 @@ use crate::ntt::Poly;
 use crate::params::{DROWNING_STD, ERROR_PAIRS, N, Q, Q_BITS};
 use crate::prg::Prg;
 use crate::rounding::add_small;
+use crate::simd::widened;
 
 /// Which public polynomial: that of an input, or the one that p_b is made of.
 #[derive(Clone, Copy)]
@@ -95,11 +96,13 @@ pub(crate) fn add_errors(prg: &mut Prg, poly: &mut Poly) {
     let mut words = [0; 256];
     for values in poly.chunks_mut(words.len()) {
         prg.fill_words(&mut words);
-        for (value, word) in values.iter_mut().zip(words) {
-            let plus = (word & MASK).count_ones() as i64;
-            let minus = (word >> ERROR_PAIRS & MASK).count_ones() as i64;
-            *value = add_small(*value, plus - minus);
-        }
+        widened(|| {
+            for (value, word) in values.iter_mut().zip(words) {
+                let plus = (word & MASK).count_ones() as i64;
+                let minus = (word >> ERROR_PAIRS & MASK).count_ones() as i64;
+                *value = add_small(*value, plus - minus);
+            }
+        });
     }
     words.zeroize();
 }

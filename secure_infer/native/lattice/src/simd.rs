@@ -6,6 +6,7 @@
 
 use std::sync::OnceLock;
 
+use crate::combine::{LANES, TILE, products_portable};
 use crate::ntt::{forward_portable, inverse_portable, pointwise_portable};
 use crate::params::{N, Q};
 
@@ -30,10 +31,16 @@ pub(crate) enum Set {
 /// The sets that this processor has.
 pub(crate) fn sets() -> impl Iterator<Item = Set> {
     #[cfg(target_arch = "x86_64")]
-    let sets = [(Set::Ifma, has_ifma()), (Set::Avx2, has_avx2()), (Set::Portable, true)];
+    let sets = [
+        (Set::Ifma, has_ifma()),
+        (Set::Avx2, has_avx2()),
+        (Set::Portable, true),
+    ];
     #[cfg(not(target_arch = "x86_64"))]
     let sets = [(Set::Portable, true)];
-    sets.into_iter().filter(|(_, there)| *there).map(|(set, _)| set)
+    sets.into_iter()
+        .filter(|(_, there)| *there)
+        .map(|(set, _)| set)
 }
 
 /// The fastest set whose kernels agree with the portable ones here.
@@ -109,27 +116,33 @@ pub(crate) fn pointwise(set: Set, a: &[u64; N], b: &[u64; N], out: &mut [u64; N]
     }
 }
 
-/// Runs `work`, compiled for AVX2 and FMA where the processor has them; `FUSED` tells it so.
-///
-/// `work` must be `#[inline(always)]`, or it stays as it is.
+/// The sums of [`products_portable`].
+pub(crate) fn products<const O: usize>(
+    set: Set,
+    rows: &[[f64; TILE]],
+    panel: &[f64],
+    x: usize,
+) -> [[f64; LANES]; O] {
+    assert!(x + LANES <= TILE);
+    match set {
+        Set::Portable => products_portable::<O>(rows, panel, x),
+        // SAFETY: as in `pointwise`; x + LANES <= TILE is asserted above.
+        #[cfg(target_arch = "x86_64")]
+        Set::Avx2 | Set::Ifma => unsafe { avx2::products::<O>(rows, panel, x) },
+    }
+}
+
+/// Runs `work`, compiled once more for AVX2 where the processor has it (when it is inlined, which matters for speed only).
 #[inline(always)]
-pub(crate) fn widened<T>(work: impl Widened<Output = T>) -> T {
+pub(crate) fn widened<T>(work: impl FnOnce() -> T) -> T {
     #[cfg(target_arch = "x86_64")]
     if set() != Set::Portable {
-        #[target_feature(enable = "avx2,fma,bmi1,bmi2,popcnt")]
-        fn wide<W: Widened>(work: W) -> W::Output {
-            work.run::<true>()
+        #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
+        fn wide<T>(work: impl FnOnce() -> T) -> T {
+            work()
         }
         // SAFETY: sets other than Portable are chosen only where the processor has these instructions.
         return unsafe { wide(work) };
     }
-    work.run::<false>()
-}
-
-/// A function with its arguments, to be compiled for more than one instruction set.
-pub(crate) trait Widened {
-    /// What it returns.
-    type Output;
-    /// Runs it. `FUSED`: whether fused multiply-add is one instruction.
-    fn run<const FUSED: bool>(self) -> Self::Output;
+    work()
 }

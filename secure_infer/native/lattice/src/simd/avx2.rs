@@ -8,6 +8,7 @@
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
 
+use crate::combine::{LANES, TILE};
 use crate::ntt::{inverse_n, inverse_root, multiply_mod, roots};
 use crate::params::{N, Q, ROOT};
 
@@ -24,8 +25,15 @@ struct Root {
 
 impl Root {
     fn new(root: u64) -> Self {
-        let value = if root > Q / 2 { -((Q - root) as f64) } else { root as f64 };
-        Self { value, quotient: value / Q_FLOAT }
+        let value = if root > Q / 2 {
+            -((Q - root) as f64)
+        } else {
+            root as f64
+        };
+        Self {
+            value,
+            quotient: value / Q_FLOAT,
+        }
     }
 }
 
@@ -47,7 +55,10 @@ impl Tables {
         let tail = |unit: usize| {
             let lanes = |index: &dyn Fn(usize) -> usize| {
                 let four: [Root; 4] = std::array::from_fn(|lane| all[index(4 * unit + lane)]);
-                [Lanes(four.map(|root| root.value)), Lanes(four.map(|root| root.quotient))]
+                [
+                    Lanes(four.map(|root| root.value)),
+                    Lanes(four.map(|root| root.quotient)),
+                ]
             };
             [
                 lanes(&|block| 256 + block),
@@ -59,7 +70,10 @@ impl Tables {
                 lanes(&|block| 1027 + 4 * block),
             ]
         };
-        Self { tails: (0..64).map(tail).collect(), blocks: all[..256].to_vec() }
+        Self {
+            tails: (0..64).map(tail).collect(),
+            blocks: all[..256].to_vec(),
+        }
     }
 }
 
@@ -79,7 +93,12 @@ fn broadcast(root: Root) -> [V; 2] {
 #[inline(always)]
 fn lanes(root: &[Lanes; 2]) -> [V; 2] {
     // SAFETY: only called from functions compiled for AVX2; Lanes is four numbers.
-    unsafe { [_mm256_loadu_pd(root[0].0.as_ptr()), _mm256_loadu_pd(root[1].0.as_ptr())] }
+    unsafe {
+        [
+            _mm256_loadu_pd(root[0].0.as_ptr()),
+            _mm256_loadu_pd(root[1].0.as_ptr()),
+        ]
+    }
 }
 
 /// a * root modulo q, at most q (1/2 + |a|/(8q)) in absolute value.
@@ -89,7 +108,10 @@ fn multiply(a: V, root: [V; 2]) -> V {
     let high = _mm256_mul_pd(a, root[0]);
     let low = _mm256_fmsub_pd(a, root[0], high);
     let quotient = round(_mm256_mul_pd(a, root[1]));
-    _mm256_add_pd(_mm256_fnmadd_pd(quotient, _mm256_set1_pd(Q_FLOAT), high), low)
+    _mm256_add_pd(
+        _mm256_fnmadd_pd(quotient, _mm256_set1_pd(Q_FLOAT), high),
+        low,
+    )
 }
 
 #[target_feature(enable = "avx2,fma")]
@@ -127,8 +149,14 @@ fn to_words(x: V) -> __m256i {
 #[target_feature(enable = "avx2")]
 #[inline]
 fn transpose(r: [V; 4]) -> [V; 4] {
-    let (a, b) = (_mm256_unpacklo_pd(r[0], r[1]), _mm256_unpackhi_pd(r[0], r[1]));
-    let (c, d) = (_mm256_unpacklo_pd(r[2], r[3]), _mm256_unpackhi_pd(r[2], r[3]));
+    let (a, b) = (
+        _mm256_unpacklo_pd(r[0], r[1]),
+        _mm256_unpackhi_pd(r[0], r[1]),
+    );
+    let (c, d) = (
+        _mm256_unpacklo_pd(r[2], r[3]),
+        _mm256_unpackhi_pd(r[2], r[3]),
+    );
     [
         _mm256_permute2f128_pd::<0x20>(a, c),
         _mm256_permute2f128_pd::<0x20>(b, d),
@@ -159,17 +187,34 @@ fn butterfly_back(x: &mut V, y: &mut V, root: [V; 2]) {
 /// # Safety
 /// `data` points to N words, in the form of numbers unless `FIRST`; quarter is a multiple of 4 that divides N / 4.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn two_layers<const FIRST: bool, const REDUCE: bool>(data: *mut f64, quarter: usize, roots: &[Root]) {
+unsafe fn two_layers<const FIRST: bool, const REDUCE: bool>(
+    data: *mut f64,
+    quarter: usize,
+    roots: &[Root],
+) {
     let blocks = N / (4 * quarter);
     for block in 0..blocks {
         let outer = broadcast(roots[blocks + block]);
-        let inner = [broadcast(roots[2 * (blocks + block)]), broadcast(roots[2 * (blocks + block) + 1])];
+        let inner = [
+            broadcast(roots[2 * (blocks + block)]),
+            broadcast(roots[2 * (blocks + block) + 1]),
+        ];
         for j in (0..quarter).step_by(4) {
             // SAFETY: block * 4 * quarter + j + 3 * quarter + 4 <= N.
             unsafe {
                 let at = data.add(4 * block * quarter + j);
-                let mut x = [at, at.add(quarter), at.add(2 * quarter), at.add(3 * quarter)].map(|at| {
-                    let x = if FIRST { from_words(_mm256_loadu_si256(at.cast())) } else { _mm256_loadu_pd(at) };
+                let mut x = [
+                    at,
+                    at.add(quarter),
+                    at.add(2 * quarter),
+                    at.add(3 * quarter),
+                ]
+                .map(|at| {
+                    let x = if FIRST {
+                        from_words(_mm256_loadu_si256(at.cast()))
+                    } else {
+                        _mm256_loadu_pd(at)
+                    };
                     if REDUCE { reduce(x) } else { x }
                 });
                 let [x0, x1, x2, x3] = &mut x;
@@ -177,7 +222,9 @@ unsafe fn two_layers<const FIRST: bool, const REDUCE: bool>(data: *mut f64, quar
                 butterfly(x1, x3, outer);
                 butterfly(x0, x1, inner[0]);
                 butterfly(x2, x3, inner[1]);
-                x.iter().enumerate().for_each(|(i, x)| _mm256_storeu_pd(at.add(i * quarter), *x));
+                x.iter()
+                    .enumerate()
+                    .for_each(|(i, x)| _mm256_storeu_pd(at.add(i * quarter), *x));
             }
         }
     }
@@ -188,11 +235,19 @@ unsafe fn two_layers<const FIRST: bool, const REDUCE: bool>(data: *mut f64, quar
 /// # Safety
 /// As [`two_layers`].
 #[target_feature(enable = "avx2,fma")]
-unsafe fn two_layers_back<const LAST: bool>(data: *mut f64, quarter: usize, roots: &[Root], last: &[Root; 2]) {
+unsafe fn two_layers_back<const LAST: bool>(
+    data: *mut f64,
+    quarter: usize,
+    roots: &[Root],
+    last: &[Root; 2],
+) {
     let blocks = N / (4 * quarter);
     for block in 0..blocks {
         let outer = broadcast(if LAST { last[1] } else { roots[blocks + block] });
-        let inner = [broadcast(roots[2 * (blocks + block)]), broadcast(roots[2 * (blocks + block) + 1])];
+        let inner = [
+            broadcast(roots[2 * (blocks + block)]),
+            broadcast(roots[2 * (blocks + block) + 1]),
+        ];
         let scale = broadcast(last[0]);
         for j in (0..quarter).step_by(4) {
             // SAFETY: block * 4 * quarter + j + 3 * quarter + 4 <= N.
@@ -212,7 +267,9 @@ unsafe fn two_layers_back<const LAST: bool>(data: *mut f64, quarter: usize, root
                     }
                 } else {
                     (*x0, *x1) = (reduce(*x0), reduce(*x1));
-                    x.iter().enumerate().for_each(|(i, x)| _mm256_storeu_pd(at.add(i * quarter), *x));
+                    x.iter()
+                        .enumerate()
+                        .for_each(|(i, x)| _mm256_storeu_pd(at.add(i * quarter), *x));
                 }
             }
         }
@@ -258,7 +315,9 @@ pub(super) unsafe fn forward(values: &mut [u64; N]) {
             butterfly(c2, c3, lanes(&roots[4]));
             butterfly(c4, c5, lanes(&roots[5]));
             butterfly(c6, c7, lanes(&roots[6]));
-            c.iter().enumerate().for_each(|(column, c)| columns[2 * column + half] = *c);
+            c.iter()
+                .enumerate()
+                .for_each(|(column, c)| columns[2 * column + half] = *c);
         }
         for (i, column) in columns.iter().enumerate() {
             // SAFETY: ends at word 64 * group + 64 <= N.
@@ -284,7 +343,9 @@ pub(super) unsafe fn inverse(values: &mut [u64; N]) {
             let mut c: [V; 8] = [_mm256_setzero_pd(); 8];
             for (column, c) in c.iter_mut().enumerate() {
                 // SAFETY: ends at word 64 * group + 8 * 7 + 8 <= N.
-                *c = from_words(unsafe { _mm256_loadu_si256(data.add(64 * group + 8 * column + 4 * half).cast()) });
+                *c = from_words(unsafe {
+                    _mm256_loadu_si256(data.add(64 * group + 8 * column + 4 * half).cast())
+                });
             }
             let [c0, c1, c2, c3, c4, c5, c6, c7] = &mut c;
             // words below q: sums below 2q, 4q, 8q < 2^53, products at most (1/2 + 4/8) q
@@ -339,4 +400,36 @@ pub(super) unsafe fn pointwise(a: &[u64; N], b: &[u64; N], out: &mut [u64; N]) {
             _mm256_storeu_si256(out.as_mut_ptr().add(i).cast(), to_words(product));
         }
     }
+}
+
+/// # Safety
+/// The processor has AVX2 and FMA; x + LANES <= TILE.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn products<const O: usize>(
+    rows: &[[f64; TILE]],
+    panel: &[f64],
+    x: usize,
+) -> [[f64; LANES]; O] {
+    let mut sums = [[_mm256_setzero_pd(); 2]; O];
+    for (row, weights) in rows.iter().zip(panel.chunks_exact(O)) {
+        // SAFETY: x + 8 <= TILE, the length of a row.
+        let values = unsafe {
+            let at = row.as_ptr().add(x);
+            [_mm256_loadu_pd(at), _mm256_loadu_pd(at.add(4))]
+        };
+        for (o, sums) in sums.iter_mut().enumerate() {
+            let weight = _mm256_set1_pd(weights[o]);
+            sums[0] = _mm256_fmadd_pd(values[0], weight, sums[0]);
+            sums[1] = _mm256_fmadd_pd(values[1], weight, sums[1]);
+        }
+    }
+    let mut out = [[0.0; LANES]; O];
+    for (out, sums) in out.iter_mut().zip(sums) {
+        // SAFETY: LANES = 8 numbers.
+        unsafe {
+            _mm256_storeu_pd(out.as_mut_ptr(), sums[0]);
+            _mm256_storeu_pd(out.as_mut_ptr().add(4), sums[1]);
+        }
+    }
+    out
 }

@@ -86,7 +86,10 @@ impl Lanes for __m512i {
             let low = |i: usize| _mm512_unpacklo_epi64(r[i], r[i + 1]);
             let high = |i: usize| _mm512_unpackhi_epi64(r[i], r[i + 1]);
             // pairs of rows: even columns, odd columns
-            let (even, odd) = ([low(0), low(2), low(4), low(6)], [high(0), high(2), high(4), high(6)]);
+            let (even, odd) = (
+                [low(0), low(2), low(4), low(6)],
+                [high(0), high(2), high(4), high(6)],
+            );
             let quarters = |p: [__m512i; 4]| {
                 // 128-bit pieces: columns c, c + 2, c + 4, c + 6 of four pairs of rows
                 let a = _mm512_shuffle_i64x2::<0x44>(p[0], p[1]); // c, c+2 of rows 0-1 and 2-3
@@ -132,12 +135,26 @@ impl Tables {
     fn new(root: u64) -> Self {
         let all: Vec<Root> = roots(root).into_iter().map(Root::new).collect();
         let tail = |group: usize| {
-            [(256, 1), (512, 2), (513, 2), (1024, 4), (1025, 4), (1026, 4), (1027, 4)].map(|(first, step)| {
-                let word = |which: usize| std::array::from_fn(|lane| all[first + step * (8 * group + lane)].0[which]);
+            [
+                (256, 1),
+                (512, 2),
+                (513, 2),
+                (1024, 4),
+                (1025, 4),
+                (1026, 4),
+                (1027, 4),
+            ]
+            .map(|(first, step)| {
+                let word = |which: usize| {
+                    std::array::from_fn(|lane| all[first + step * (8 * group + lane)].0[which])
+                };
                 [word(0), word(1)]
             })
         };
-        Self { tails: (0..32).map(tail).collect(), blocks: all[..256].to_vec() }
+        Self {
+            tails: (0..32).map(tail).collect(),
+            blocks: all[..256].to_vec(),
+        }
     }
 }
 
@@ -156,7 +173,9 @@ fn lanes<L: Lanes>(root: &[[u64; 8]; 2]) -> [L; 2] {
 #[inline(always)]
 fn multiply<L: Lanes>(a: L, root: [L; 2]) -> L {
     let quotient = a.product_high(root[1]);
-    a.product_low(root[0]).sub(quotient.product_low(L::splat(Q))).and(L::splat(MASK))
+    a.product_low(root[0])
+        .sub(quotient.product_low(L::splat(Q)))
+        .and(L::splat(MASK))
 }
 
 /// x or x - bound, whichever is not negative, for x < 2 bound.
@@ -198,7 +217,9 @@ fn forward_lanes<L: Lanes>(values: &mut [u64; N], tables: &Tables) {
                     butterfly(x1, x3, outer);
                     butterfly(x0, x1, inner[0]);
                     butterfly(x2, x3, inner[1]);
-                    x.iter().enumerate().for_each(|(i, x)| x.store(at.add(i * quarter)));
+                    x.iter()
+                        .enumerate()
+                        .for_each(|(i, x)| x.store(at.add(i * quarter)));
                 }
             }
         }
@@ -207,7 +228,8 @@ fn forward_lanes<L: Lanes>(values: &mut [u64; N], tables: &Tables) {
         // SAFETY: group < 32, so all ends by word 64 * group + 64 <= N.
         let at = unsafe { data.add(64 * group) };
         // SAFETY: as above.
-        let mut c = L::transpose([0, 1, 2, 3, 4, 5, 6, 7].map(|row| unsafe { L::load(at.add(8 * row)) }));
+        let mut c =
+            L::transpose([0, 1, 2, 3, 4, 5, 6, 7].map(|row| unsafe { L::load(at.add(8 * row)) }));
         let [c0, c1, c2, c3, c4, c5, c6, c7] = &mut c;
         let root = lanes(&roots[0]);
         butterfly(c0, c4, root);
@@ -275,7 +297,11 @@ fn inverse_lanes<L: Lanes>(values: &mut [u64; N], tables: &Tables) {
                     butterfly_back(x0, x2, outer);
                     butterfly_back(x1, x3, outer);
                     for (i, x) in x.iter().enumerate() {
-                        let x = if quarter == 512 { reduce(multiply(*x, scale), Q) } else { *x };
+                        let x = if quarter == 512 {
+                            reduce(multiply(*x, scale), Q)
+                        } else {
+                            *x
+                        };
                         x.store(at.add(i * quarter));
                     }
                 }
@@ -328,7 +354,10 @@ mod tests {
         }
         unsafe fn store(self, at: *mut u64) {
             // SAFETY: the caller's promise.
-            self.0.iter().enumerate().for_each(|(i, word)| unsafe { *at.add(i) = *word });
+            self.0
+                .iter()
+                .enumerate()
+                .for_each(|(i, word)| unsafe { *at.add(i) = *word });
         }
         fn add(self, other: Self) -> Self {
             self.zip(other, u64::wrapping_add)
@@ -359,7 +388,9 @@ mod tests {
         for extreme in [false, true] {
             let mut values = [0; N];
             prg.fill_words(&mut values);
-            values.iter_mut().for_each(|v| *v = if extreme { Q - 1 - *v % 2 } else { *v % Q });
+            values
+                .iter_mut()
+                .for_each(|v| *v = if extreme { Q - 1 - *v % 2 } else { *v % Q });
             let [mut forth, mut expected] = [values; 2];
             forward_lanes::<Words>(&mut forth, &tables()[0]);
             forward_portable(&mut expected);
