@@ -29,7 +29,10 @@ _JPIP_REFERENCED_DEFLATE = "1.2.840.10008.1.2.4.95"
 _DEFLATED = frozenset({DeflatedExplicitVRLittleEndian, _JPIP_REFERENCED_DEFLATE, JPIPHTJ2KReferencedDeflate})
 
 #: A deflated object is inflated only this far: a small object can inflate to terabytes.
-_INFLATED_LIMIT = 8 << 20
+_INFLATED_LIMIT = 4 << 20
+
+#: More elements than any image has before its pixels; a data set of nothing but empty ones is not read on.
+_ELEMENT_LIMIT = 10_000
 
 _SOP_CLASS = Tag(0x0008, 0x0016)
 _SOP_INSTANCE = Tag(0x0008, 0x0018)
@@ -104,7 +107,7 @@ def _read(data_set: memoryview, transfer_syntax_uid: str) -> Dataset:
             BytesIO(content),
             is_implicit_VR=transfer_syntax_uid == ImplicitVRLittleEndian,
             is_little_endian=transfer_syntax_uid != ExplicitVRBigEndian,
-            stop_when=_beyond_wanted,
+            stop_when=_Stop(),
             specific_tags=list(_WANTED),
         )
     except (
@@ -115,8 +118,15 @@ def _read(data_set: memoryview, transfer_syntax_uid: str) -> Dataset:
         raise refused from None
 
 
-def _beyond_wanted(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-    return bool(tag > _PROCEDURE_PRIORITY)
+class _Stop:
+    """Ends the reading behind the last wanted attribute."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def __call__(self, tag: BaseTag, vr: str | None, length: int) -> bool:  # noqa: ARG002 - pydicom's signature
+        self._count += 1
+        return self._count > _ELEMENT_LIMIT or bool(tag > _PROCEDURE_PRIORITY)
 
 
 def _text(data_set: Dataset, tag: BaseTag) -> str:

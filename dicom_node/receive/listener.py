@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import cast
 
+import pydicom.config
 import pynetdicom
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -114,7 +115,7 @@ class Listener:
             ),
         )
         entity._servers.append(self._server)  # noqa: SLF001 - `make_server` leaves this to its caller
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.5,), daemon=True)
+        self._thread = threading.Thread(target=self._server.serve, daemon=True)
 
     @property
     def port(self) -> int:
@@ -255,6 +256,8 @@ def _failure(status: int, code: str, comment: str) -> Dataset:
 
 
 def silence_libraries() -> None:
-    """Keeps pynetdicom from logging what peers sent, which may name patients."""
+    """Keeps pynetdicom and pydicom, in this process, from logging what peers sent: it may name patients."""
     pynetdicom._config.LOG_HANDLER_LEVEL = "none"  # noqa: SLF001 - documented setting of pynetdicom
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+    for name in ("pynetdicom", "pydicom"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE

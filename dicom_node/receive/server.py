@@ -25,6 +25,7 @@ _LOG = logging.getLogger(__name__)
 #: Room for the headers of the PDVs in a PDU, beyond what the maximum length counts.
 _PDU_ALLOWANCE = 1 << 16
 _HANDSHAKES_AT_ONCE = 256
+_POLL_S = 0.1
 
 
 class LimitExceeded(ConnectionError):
@@ -63,6 +64,13 @@ class LimitedSocket(AssociationSocket):
             _LOG.warning("connection closed", extra={"reason": "PDU or object larger than the limit"})
             raise LimitExceeded("PDU or object larger than the limit")
         return super().recv(nr_bytes)
+
+    def _shutdown_socket(self) -> None:
+        # NOTE: the base class leaves the socket open when the peer was faster.
+        connection = self.socket
+        super()._shutdown_socket()
+        if connection is not None:
+            connection.close()
 
 
 class LimitedHandler(RequestHandler):
@@ -116,6 +124,12 @@ class SafeServer(ThreadedAssociationServer):
         self._handshakes = threading.BoundedSemaphore(_HANDSHAKES_AT_ONCE)
         self.request_queue_size = listener.backlog
         super().__init__(ae, address, ae_title, contexts, None, evt_handlers, LimitedHandler)
+        # The base class collects garbage after so many polls: keep it at half a minute.
+        self._gc = [0, round(30 / _POLL_S)]
+
+    def serve(self) -> None:
+        """Serves until `shutdown`."""
+        self.serve_forever(_POLL_S)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Runs in the connection's thread: handshake, then pynetdicom."""
