@@ -72,9 +72,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 def _text(value: Mapping[str, Any]) -> str:
     card, cost = value["model_card"], value["cost"]
-    signer = (
-        f"{value['signer']} ({'trusted' if value['signer_trusted'] else 'not compared with a trusted key'})"
-    )
+    trust = "trusted" if value["signer_trusted"] else "not compared with a trusted key"
     counts = (
         f"comparisons {cost['comparisons']:,}, truncations {cost['truncations']:,}, "
         f"multiply-adds {cost['multiply_adds']:,}"

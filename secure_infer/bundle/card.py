@@ -40,6 +40,17 @@ class Code:
     value: str
     meaning: str
 
+    @classmethod
+    def read(cls, fields: Fields) -> "Code":
+        """Check the object."""
+        code = cls(
+            fields.text("scheme", longest=16),
+            fields.text("value", longest=64),
+            fields.text("meaning", longest=64),
+        )
+        fields.done()
+        return code
+
     def to_json(self) -> dict[str, str]:
         """The object as in ``findings.json``."""
         return {"scheme": self.scheme, "value": self.value, "meaning": self.meaning}
@@ -107,20 +118,11 @@ def check_findings(findings: tuple[Finding, ...]) -> None:
 
 
 def _finding(fields: Fields) -> Finding:
-    code = None
     name = fields.text("name", longest=64)
     scale = fields.number("logit_scale", -1e30, 1e30)
     threshold = fields.number("threshold", -1e30, 1e30)
     activation = fields.one_of("activation", ACTIVATIONS)
-    raw = fields.take_or("code", dict, {})
-    if raw:
-        inner = Fields(raw, "findings.json: code")
-        code = Code(
-            inner.text("scheme", longest=16),
-            inner.text("value", longest=64),
-            inner.text("meaning", longest=64),
-        )
-        inner.done()
+    code = Code.read(fields.fields("code")) if fields.has("code") else None
     fields.done()
     if scale == 0 or (activation != "none" and not 0 < threshold < 1):
         raise BundleFormat(
@@ -149,7 +151,7 @@ def check_model_card(card: Mapping[str, Any]) -> None:
     fields.take("clinical_use", bool)
     _check_intended_use(fields.fields("intended_use"))
     for name in ("citations", "warnings"):
-        if name in card:
+        if fields.has(name):
             fields.texts(name)
     metrics = fields.take_or("metrics", dict, {})
     for name in metrics:

@@ -152,6 +152,15 @@ class Fields:
         """An object within this one."""
         return Fields.of(self.take(name, dict), f"{self._what}: {name}")
 
+    def has(self, name: str) -> bool:
+        """Whether a field is there and not yet taken."""
+        return name in self._left
+
+    def rest(self) -> dict[str, Any]:
+        """Every field that is left, as it is."""
+        left, self._left = self._left, {}
+        return left
+
     def done(self) -> None:
         """Refuse fields that nobody asked for."""
         if self._left:

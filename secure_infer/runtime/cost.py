@@ -8,8 +8,8 @@ window [m, k), n = k - m, in the ring 2^ell with a result in 2^ell':
 - offline: one 1-of-16 OT per chunk, two correlated OTs and a correction of ell' bits to the developer.
 
 Truncation by f from 2^ell to 2^ell' with g = max(0, ell' - (ell - f)) > 0: online 1 bit to the hospital and
-g back, offline one correlated OT and g bits to the developer. OT bytes are SoftSpoken's with f = 4 (Roy 2022):
-31 corrections of 4 bits per 1-of-16 OT, 31 of one bit per correlated OT, sent by the OT's receiver.
+g back, offline one correlated OT and g bits to the developer. OT bytes are SoftSpoken's with f = 4 (Roy
+2022): 31 corrections of 4 bits per 1-of-16 OT, 31 of one bit per correlated OT, sent by the OT's receiver.
 
 Frames, TLS and the rounding of each message to whole bytes are not in it.
 """
