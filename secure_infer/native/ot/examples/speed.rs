@@ -9,7 +9,11 @@ use rand_core::SeedableRng;
 fn report(name: &str, n: usize, mut times: Vec<Duration>) {
     times.sort_unstable();
     let rate = |time: Duration| n as f64 / time.as_secs_f64() / 1e6;
-    println!("{name:22} median {:6.1} M/s, best {:6.1} M/s", rate(times[times.len() / 2]), rate(times[0]));
+    println!(
+        "{name:22} median {:6.1} M/s, best {:6.1} M/s",
+        rate(times[times.len() / 2]),
+        rate(times[0])
+    );
 }
 
 fn timed<T>(times: &mut Vec<Duration>, work: impl FnOnce() -> T) -> T {
@@ -20,7 +24,9 @@ fn timed<T>(times: &mut Vec<Duration>, work: impl FnOnce() -> T) -> T {
 }
 
 fn main() -> Result<(), OtError> {
-    let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<usize>().unwrap_or(1 << 20));
+    let mut arguments = std::env::args()
+        .skip(1)
+        .map(|argument| argument.parse::<usize>().unwrap_or(1 << 20));
     let n = arguments.next().unwrap_or(1 << 20);
     let rounds = arguments.next().unwrap_or(15).max(1);
     // A fixed seed: this is a measurement, nothing here is secret.
@@ -29,7 +35,11 @@ fn main() -> Result<(), OtError> {
     let (setup, request) = SenderSetup::start(b"speed", &mut rng);
     let (mut receiver, answer) = ReceiverSetup::new(b"speed").respond(&request, &mut rng)?;
     let mut sender = setup.finish(&answer)?;
-    println!("{:22} {:.1} ms, both parties", "set-up", start.elapsed().as_secs_f64() * 1e3);
+    println!(
+        "{:22} {:.1} ms, both parties",
+        "set-up",
+        start.elapsed().as_secs_f64() * 1e3
+    );
 
     let mut times: [Vec<Duration>; 4] = Default::default();
     let mut corrections = Vec::new();
@@ -38,13 +48,26 @@ fn main() -> Result<(), OtError> {
     let (mut bits, mut tables) = (vec![0; n], vec![0; n]);
     for _ in 0..rounds {
         corrections.clear();
-        timed(&mut times[0], || receiver.random_ot(n, 27, &mut corrections, &mut choices, &mut pads))?;
-        timed(&mut times[1], || sender.random_ot(n, 27, &corrections, &mut pads0, &mut pads1))?;
+        timed(&mut times[0], || {
+            receiver.random_ot(n, 27, &mut corrections, &mut choices, &mut pads)
+        })?;
+        timed(&mut times[1], || {
+            sender.random_ot(n, 27, &corrections, &mut pads0, &mut pads1)
+        })?;
         corrections.clear();
-        timed(&mut times[2], || receiver.one_of_16(n, &mut corrections, &mut choices, &mut bits))?;
-        timed(&mut times[3], || sender.one_of_16(n, &corrections, &mut tables))?;
+        timed(&mut times[2], || {
+            receiver.one_of_16(n, &mut corrections, &mut choices, &mut bits)
+        })?;
+        timed(&mut times[3], || {
+            sender.one_of_16(n, &corrections, &mut tables)
+        })?;
     }
-    let names = ["random_ot receiver", "random_ot sender", "one_of_16 receiver", "one_of_16 sender"];
+    let names = [
+        "random_ot receiver",
+        "random_ot sender",
+        "one_of_16 receiver",
+        "one_of_16 sender",
+    ];
     for (name, times) in names.into_iter().zip(times) {
         report(name, n, times);
     }

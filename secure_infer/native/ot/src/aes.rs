@@ -144,7 +144,10 @@ pub(crate) fn portable_tmmo_bits_of_16(
             *hash = block ^ multiple;
         }
         portable_tmmo_with(&cipher, &mut hashes, |_| tweak(domain, first, k));
-        *bits = hashes.iter().enumerate().fold(0, |bits, (x, hash)| bits | (((*hash & 1) as u16) << x));
+        *bits = hashes
+            .iter()
+            .enumerate()
+            .fold(0, |bits, (x, hash)| bits | (((*hash & 1) as u16) << x));
     }
     hashes.zeroize();
 }

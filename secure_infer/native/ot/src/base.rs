@@ -26,10 +26,10 @@ use curve25519_dalek::traits::Identity;
 use rand_core::CryptoRng;
 use sha2::{Digest, Sha256, Sha512};
 use subtle::{Choice, ConditionallySelectable};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
-use crate::error::check_len;
 use crate::OtError;
+use crate::error::check_len;
 
 /// Number of base OTs: one per bit of Delta.
 pub(crate) const BASE_OTS: usize = 128;
@@ -57,7 +57,10 @@ impl Transcript {
 
     /// A public 128-bit value bound to this transcript and `label`.
     pub(crate) fn derive(&self, label: &[u8]) -> u128 {
-        let hash = Sha256::new().chain_update(b"blindread OT public v1").chain_update(self.0).chain_update(label);
+        let hash = Sha256::new()
+            .chain_update(b"blindread OT public v1")
+            .chain_update(self.0)
+            .chain_update(label);
         first_block(hash.finalize().into())
     }
 
@@ -80,10 +83,19 @@ fn first_block(hash: [u8; 32]) -> u128 {
 
 /// Hashes any session name (connection, direction) to the fixed length used here.
 pub(crate) fn session_id(session: &[u8]) -> [u8; 32] {
-    Sha256::new().chain_update(b"blindread OT session v1").chain_update(session).finalize().into()
+    Sha256::new()
+        .chain_update(b"blindread OT session v1")
+        .chain_update(session)
+        .finalize()
+        .into()
 }
 
-fn hash_to_group(session: &[u8; 32], instance: usize, entry: u8, other: &CompressedRistretto) -> RistrettoPoint {
+fn hash_to_group(
+    session: &[u8; 32],
+    instance: usize,
+    entry: u8,
+    other: &CompressedRistretto,
+) -> RistrettoPoint {
     let hash = Sha512::new()
         .chain_update(b"blindread base OT point v1")
         .chain_update(session)
@@ -94,14 +106,16 @@ fn hash_to_group(session: &[u8; 32], instance: usize, entry: u8, other: &Compres
 }
 
 fn random_scalar(rng: &mut impl CryptoRng) -> Scalar {
-    let mut wide = [0; 64];
-    rng.fill_bytes(&mut wide);
-    let scalar = Scalar::from_bytes_mod_order_wide(&wide);
-    wide.zeroize();
-    scalar
+    let mut wide = Zeroizing::new([0; 64]);
+    rng.fill_bytes(&mut *wide);
+    Scalar::from_bytes_mod_order_wide(&wide)
 }
 
-fn decode(what: &'static str, index: usize, bytes: &[u8]) -> Result<(CompressedRistretto, RistrettoPoint), OtError> {
+fn decode(
+    what: &'static str,
+    index: usize,
+    bytes: &[u8],
+) -> Result<(CompressedRistretto, RistrettoPoint), OtError> {
     let invalid = OtError::InvalidPoint { what, index };
     let encoded = CompressedRistretto::from_slice(bytes).map_err(|_| invalid.clone())?;
     match encoded.decompress() {
@@ -123,23 +137,43 @@ pub(crate) struct BaseReceiver {
 
 impl BaseReceiver {
     /// Bit i of `choices` selects the key of instance i. Returns the request to send.
-    pub(crate) fn new(session: [u8; 32], choices: u128, rng: &mut impl CryptoRng) -> (Self, Vec<u8>) {
+    pub(crate) fn new(
+        session: [u8; 32],
+        choices: u128,
+        rng: &mut impl CryptoRng,
+    ) -> (Self, Vec<u8>) {
         let mut scalars = Vec::with_capacity(BASE_OTS);
         let mut request = Vec::with_capacity(REQUEST_LEN);
         for instance in 0..BASE_OTS {
             let choice = (choices >> instance) as u8 & 1;
-            let mut wide = [0; 64];
-            rng.fill_bytes(&mut wide);
+            let mut wide = Zeroizing::new([0; 64]);
+            rng.fill_bytes(&mut *wide);
             let other = RistrettoPoint::from_uniform_bytes(&wide);
             let scalar = random_scalar(rng);
             let own = RistrettoPoint::mul_base(&scalar)
                 - hash_to_group(&session, instance, choice, &other.compress());
             let choice = Choice::from(choice);
-            request.extend(RistrettoPoint::conditional_select(&own, &other, choice).compress().as_bytes());
-            request.extend(RistrettoPoint::conditional_select(&other, &own, choice).compress().as_bytes());
+            request.extend(
+                RistrettoPoint::conditional_select(&own, &other, choice)
+                    .compress()
+                    .as_bytes(),
+            );
+            request.extend(
+                RistrettoPoint::conditional_select(&other, &own, choice)
+                    .compress()
+                    .as_bytes(),
+            );
             scalars.push(scalar);
         }
-        (Self { scalars, choices, session, request: request.clone() }, request)
+        (
+            Self {
+                scalars,
+                choices,
+                session,
+                request: request.clone(),
+            },
+            request,
+        )
     }
 
     /// Reads the sender's point; returns the chosen keys.
@@ -156,30 +190,45 @@ impl BaseReceiver {
     }
 }
 
-/// The base sender's whole part: returns all key pairs and the point to send.
+/// What the base sender has after its only message.
+#[derive(ZeroizeOnDrop)]
+pub(crate) struct BaseSent {
+    /// Both keys of every instance.
+    pub(crate) keys: Vec<[u128; 2]>,
+    /// The point to send.
+    #[zeroize(skip)]
+    pub(crate) answer: [u8; POINT_LEN],
+    #[zeroize(skip)]
+    pub(crate) transcript: Transcript,
+}
+
+/// The base sender's whole part.
 pub(crate) fn base_send(
     session: &[u8; 32],
     request: &[u8],
     rng: &mut impl CryptoRng,
-) -> Result<(Vec<[u128; 2]>, [u8; POINT_LEN], Transcript), OtError> {
+) -> Result<BaseSent, OtError> {
     check_len(REQUEST, REQUEST_LEN, request.len())?;
     let mut points = Vec::with_capacity(2 * BASE_OTS);
     for (index, bytes) in request.chunks_exact(POINT_LEN).enumerate() {
         points.push(decode(REQUEST, index, bytes)?);
     }
-    let mut scalar = random_scalar(rng);
+    let scalar = Zeroizing::new(random_scalar(rng));
     let answer = RistrettoPoint::mul_base(&scalar).compress().to_bytes();
     let transcript = Transcript::new(session, request, &answer);
-    let keys = points.chunks_exact(2).enumerate().map(|(instance, pair)| {
-        [0, 1].map(|entry: u8| {
+    let mut keys = Vec::with_capacity(BASE_OTS);
+    for (instance, pair) in points.chunks_exact(2).enumerate() {
+        keys.push([0, 1].map(|entry: u8| {
             let (own, other) = (&pair[usize::from(entry)], &pair[usize::from(1 - entry)]);
             let masked = own.1 + hash_to_group(session, instance, entry, &other.0);
-            transcript.key(instance, entry, &(scalar * masked))
-        })
-    });
-    let keys = keys.collect();
-    scalar.zeroize();
-    Ok((keys, answer, transcript))
+            transcript.key(instance, entry, &(*scalar * masked))
+        }));
+    }
+    Ok(BaseSent {
+        keys,
+        answer,
+        transcript,
+    })
 }
 
 #[cfg(test)]

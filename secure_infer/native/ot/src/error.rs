@@ -17,7 +17,9 @@ pub enum OtError {
         got: usize,
     },
     /// Bytes of the peer do not encode a ristretto255 point, or encode the identity.
-    #[error("{what}, point {index}: expected a ristretto255 point other than the identity, got other bytes")]
+    #[error(
+        "{what}, point {index}: expected a ristretto255 point other than the identity, got other bytes"
+    )]
     InvalidPoint {
         /// Which message.
         what: &'static str,
@@ -46,5 +48,13 @@ impl OtError {
 
 /// Checks one length.
 pub(crate) fn check_len(what: &'static str, expected: usize, got: usize) -> Result<(), OtError> {
-    if expected == got { Ok(()) } else { Err(OtError::Length { what, expected, got }) }
+    if expected == got {
+        Ok(())
+    } else {
+        Err(OtError::Length {
+            what,
+            expected,
+            got,
+        })
+    }
 }

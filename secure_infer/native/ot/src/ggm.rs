@@ -96,15 +96,23 @@ mod tests {
     fn punctured_tree_every_delta_agrees_with_full_tree_but_at_delta() {
         let (leaves, sums) = full_tree(0x0123_4567_89ab_cdef_u128);
         for delta in 0..16_u8 {
-            let chosen: [u128; DEPTH] =
-                std::array::from_fn(|level| sums[level][usize::from(1 - (delta >> (3 - level) & 1))]);
+            let chosen: [u128; DEPTH] = std::array::from_fn(|level| {
+                sums[level][usize::from(1 - (delta >> (3 - level) & 1))]
+            });
             let mut punctured = punctured_tree(delta, &chosen);
             for (x, (ours, theirs)) in punctured.iter().zip(&leaves).enumerate() {
                 assert_eq!(*ours, if x == usize::from(delta) { 0 } else { *theirs });
             }
             reindex(&mut punctured, delta);
             assert_eq!(punctured[0], 0);
-            assert_eq!(punctured[5], if delta == 5 { leaves[0] } else { leaves[usize::from(5 ^ delta)] });
+            assert_eq!(
+                punctured[5],
+                if delta == 5 {
+                    leaves[0]
+                } else {
+                    leaves[usize::from(5 ^ delta)]
+                }
+            );
         }
     }
 

@@ -26,4 +26,6 @@ mod softspoken;
 
 pub use engine::{OtReceiverEngine, OtSenderEngine};
 pub use error::OtError;
-pub use softspoken::{OtReceiver, OtSender, ReceiverSetup, SenderSetup, one_of_16_len, random_ot_len};
+pub use softspoken::{
+    OtReceiver, OtSender, ReceiverSetup, SenderSetup, one_of_16_len, random_ot_len,
+};

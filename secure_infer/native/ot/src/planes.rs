@@ -24,7 +24,6 @@ pub(crate) type Row = [u128; 2];
 pub(crate) type Streams = [[u128; STREAM_BLOCKS]; LEAVES];
 
 /// The rows of 256 OTs. The unused tail keeps chunks from falling into the same cache sets.
-#[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(crate) struct Chunk {
     pub(crate) rows: [Row; ROWS],
@@ -32,7 +31,10 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
-    pub(crate) const ZERO: Self = Self { rows: [[0; 2]; ROWS], tail: [[0; 2]; 2] };
+    pub(crate) const ZERO: Self = Self {
+        rows: [[0; 2]; ROWS],
+        tail: [[0; 2]; 2],
+    };
 }
 
 impl Zeroize for Chunk {
@@ -96,7 +98,10 @@ impl<const PLANES: usize> Combine<'_, PLANES> {
             }
             (u[plane], sums[plane]) = fold(rows);
             for (sum, mask) in sums[plane].iter_mut().zip(self.delta) {
-                *sum = add(*sum, [correction[plane][0] & mask, correction[plane][1] & mask]);
+                *sum = add(
+                    *sum,
+                    [correction[plane][0] & mask, correction[plane][1] & mask],
+                );
             }
         }
         (u, reduce(sums))
@@ -120,7 +125,8 @@ pub(crate) fn portable_transpose(chunk: &Chunk, blocks: &mut [u128; CHUNK]) {
     for (group, rows) in chunk.rows.chunks_exact(8).enumerate() {
         let rows: [[u8; ROW_LEN]; 8] = std::array::from_fn(|r| row_bytes(&rows[r]));
         for column in 0..ROW_LEN {
-            let square = transpose_8x8(u64::from_le_bytes(std::array::from_fn(|r| rows[r][column])));
+            let square =
+                transpose_8x8(u64::from_le_bytes(std::array::from_fn(|r| rows[r][column])));
             for (k, byte) in square.to_le_bytes().into_iter().enumerate() {
                 bytes[8 * column + k][group] = byte;
             }
@@ -134,7 +140,11 @@ pub(crate) fn portable_transpose(chunk: &Chunk, blocks: &mut [u128; CHUNK]) {
 
 /// Transposes the 8 by 8 bits whose row r is byte r (three swaps of off-diagonal halves).
 fn transpose_8x8(mut square: u64) -> u64 {
-    for (shift, mask) in [(7, 0x00aa_00aa_00aa_00aa), (14, 0x0000_cccc_0000_cccc), (28, 0x0000_0000_f0f0_f0f0)] {
+    for (shift, mask) in [
+        (7, 0x00aa_00aa_00aa_00aa),
+        (14, 0x0000_cccc_0000_cccc),
+        (28, 0x0000_0000_f0f0_f0f0),
+    ] {
         let swap = (square ^ (square >> shift)) & mask;
         square ^= swap ^ (swap << shift);
     }
@@ -175,7 +185,7 @@ pub(crate) fn elements<const PLANES: usize>(rows: &[Row; PLANES], out: &mut [u8]
 /// Byte k of the result is bit k of `byte`.
 #[inline(always)]
 fn spread(byte: u8) -> u64 {
-    let copies = u64::from(byte) * 0x0101_0101_0101_0101 & 0x8040_2010_0804_0201;
+    let copies = (u64::from(byte) * 0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
     ((copies + 0x7f7f_7f7f_7f7f_7f7f) >> 7) & 0x0101_0101_0101_0101
 }
 

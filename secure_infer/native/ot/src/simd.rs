@@ -80,7 +80,11 @@ impl Backend {
     }
 
     pub(crate) fn counter(self, key: &AesKey, domain: u64, first: u64, out: &mut [u128]) {
-        dispatch!(self, aes::portable_counter, counter(key, domain, first, out));
+        dispatch!(
+            self,
+            aes::portable_counter,
+            counter(key, domain, first, out)
+        );
     }
 
     pub(crate) fn tmmo(self, key: &AesKey, domain: u64, first: u64, blocks: &mut [u128]) {
@@ -96,7 +100,11 @@ impl Backend {
         multiples: &[u128; 16],
         out: &mut [u16],
     ) {
-        dispatch!(self, aes::portable_tmmo_bits_of_16, bits_of_16(key, domain, first, blocks, multiples, out));
+        dispatch!(
+            self,
+            aes::portable_tmmo_bits_of_16,
+            bits_of_16(key, domain, first, blocks, multiples, out)
+        );
     }
 
     /// [`Combine::run`].

@@ -27,7 +27,7 @@
 //! NOTE: trees 1 to 31 are corrected to tree 0, which is the systematic repetition code of the paper.
 
 use rand_core::CryptoRng;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::OtError;
 use crate::base::{self, BASE_OTS, BaseReceiver, POINT_LEN, REQUEST_LEN, Transcript};
@@ -64,11 +64,11 @@ impl SenderSetup {
     ///
     /// Returns the request for [`ReceiverSetup::respond`].
     pub fn start(session: &[u8], rng: &mut impl CryptoRng) -> (Self, Vec<u8>) {
-        let mut bytes = [0; 16];
-        rng.fill_bytes(&mut bytes);
-        let delta = u128::from_le_bytes(bytes);
-        bytes.zeroize();
-        let (base, request) = BaseReceiver::new(base::session_id(session), base_choices(delta), rng);
+        let mut bytes = Zeroizing::new([0; 16]);
+        rng.fill_bytes(&mut *bytes);
+        let delta = u128::from_le_bytes(*bytes);
+        let (base, request) =
+            BaseReceiver::new(base::session_id(session), base_choices(delta), rng);
         (Self { delta, base }, request)
     }
 
@@ -81,13 +81,14 @@ impl SenderSetup {
         let delta = self.delta;
         let (point, sums) = answer.split_at(POINT_LEN);
         let choices = base_choices(delta);
-        let (mut keys, transcript) = self.base.finish(point)?;
+        let (keys, transcript) = self.base.finish(point)?;
+        let mut keys = Zeroizing::new(keys);
         for ((instance, key), pair) in keys.iter_mut().enumerate().zip(sums.chunks_exact(32)) {
             let [left, right] = [0, 16].map(|at| block_at(pair, at));
             let choose_right = (choices >> instance & 1).wrapping_neg();
             *key ^= left ^ ((left ^ right) & choose_right);
         }
-        let mut leaves = Vec::with_capacity(TREES * LEAVES);
+        let mut leaves = Zeroizing::new(Vec::with_capacity(TREES * LEAVES));
         for (tree, sums) in keys.as_chunks::<DEPTH>().0.iter().enumerate() {
             let digit = digit(delta, tree);
             let mut punctured = ggm::punctured_tree(digit, sums);
@@ -95,10 +96,7 @@ impl SenderSetup {
             leaves.extend_from_slice(&punctured);
             punctured.zeroize();
         }
-        keys.zeroize();
-        let sender = OtSender::new(delta, &leaves, hash_key(&transcript, answer));
-        leaves.zeroize();
-        Ok(sender)
+        Ok(OtSender::new(delta, &leaves, hash_key(&transcript, answer)))
     }
 }
 
@@ -114,23 +112,28 @@ impl ReceiverSetup {
     /// `session` names connection and direction; both parties must use the same.
     #[must_use]
     pub fn new(session: &[u8]) -> Self {
-        Self { session: base::session_id(session) }
+        Self {
+            session: base::session_id(session),
+        }
     }
 
     /// Grows the trees; returns the engine and the answer for [`SenderSetup::finish`].
     ///
     /// # Errors
     /// [`OtError::Length`] and [`OtError::InvalidPoint`] about the request.
-    pub fn respond(self, request: &[u8], rng: &mut impl CryptoRng) -> Result<(OtReceiver, Vec<u8>), OtError> {
-        let (mut keys, point, transcript) = base::base_send(&self.session, request, rng)?;
+    pub fn respond(
+        self,
+        request: &[u8],
+        rng: &mut impl CryptoRng,
+    ) -> Result<(OtReceiver, Vec<u8>), OtError> {
+        let base = base::base_send(&self.session, request, rng)?;
         let mut answer = Vec::with_capacity(ANSWER_LEN);
-        answer.extend_from_slice(&point);
-        let mut leaves = Vec::with_capacity(TREES * LEAVES);
-        for keys in keys.as_chunks::<DEPTH>().0 {
-            let mut root = [0; 16];
-            rng.fill_bytes(&mut root);
-            let (mut tree, mut sums) = ggm::full_tree(u128::from_le_bytes(root));
-            root.zeroize();
+        answer.extend_from_slice(&base.answer);
+        let mut leaves = Zeroizing::new(Vec::with_capacity(TREES * LEAVES));
+        for keys in base.keys.as_chunks::<DEPTH>().0 {
+            let mut root = Zeroizing::new([0; 16]);
+            rng.fill_bytes(&mut *root);
+            let (mut tree, mut sums) = ggm::full_tree(u128::from_le_bytes(*root));
             for (sum, key) in sums.as_flattened().iter().zip(keys.as_flattened()) {
                 answer.extend_from_slice(&(sum ^ key).to_le_bytes());
             }
@@ -138,9 +141,7 @@ impl ReceiverSetup {
             tree.zeroize();
             sums.as_flattened_mut().zeroize();
         }
-        keys.as_flattened_mut().zeroize();
-        let receiver = OtReceiver::new(&leaves, hash_key(&transcript, &answer));
-        leaves.zeroize();
+        let receiver = OtReceiver::new(&leaves, hash_key(&base.transcript, &answer));
         Ok((receiver, answer))
     }
 }

@@ -1,8 +1,9 @@
 //! Both parties through the public interface alone.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use blindread_ot::{
-    OtError, OtReceiver, OtReceiverEngine, OtSender, OtSenderEngine, ReceiverSetup, SenderSetup, one_of_16_len,
-    random_ot_len,
+    OtError, OtReceiver, OtReceiverEngine, OtSender, OtSenderEngine, ReceiverSetup, SenderSetup,
+    one_of_16_len, random_ot_len,
 };
 use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
@@ -16,7 +17,9 @@ fn pair_of_sessions(seed: u64, ours: &[u8], theirs: &[u8]) -> (OtSender, OtRecei
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
     let (setup, request) = SenderSetup::start(ours, &mut rng);
     assert_eq!(request.len(), ReceiverSetup::REQUEST_LEN);
-    let (receiver, answer) = ReceiverSetup::new(theirs).respond(&request, &mut rng).unwrap();
+    let (receiver, answer) = ReceiverSetup::new(theirs)
+        .respond(&request, &mut rng)
+        .unwrap();
     assert_eq!(answer.len(), SenderSetup::ANSWER_LEN);
     (setup.finish(&answer).unwrap(), receiver)
 }
@@ -30,12 +33,23 @@ struct RandomOts {
 fn random_ots(sender: &mut OtSender, receiver: &mut OtReceiver, n: usize, bits: u32) -> RandomOts {
     let mut corrections = vec![0xaa];
     let (mut choices, mut pads) = (vec![9; n], vec![9; n]);
-    receiver.random_ot(n, bits, &mut corrections, &mut choices, &mut pads).unwrap();
-    assert_eq!((corrections[0], corrections.len()), (0xaa, 1 + random_ot_len(n)));
+    receiver
+        .random_ot(n, bits, &mut corrections, &mut choices, &mut pads)
+        .unwrap();
+    assert_eq!(
+        (corrections[0], corrections.len()),
+        (0xaa, 1 + random_ot_len(n))
+    );
     let mut entries = [vec![9; n], vec![9; n]];
     let [pads0, pads1] = &mut entries;
-    sender.random_ot(n, bits, &corrections[1..], pads0, pads1).unwrap();
-    RandomOts { choices, pads, entries }
+    sender
+        .random_ot(n, bits, &corrections[1..], pads0, pads1)
+        .unwrap();
+    RandomOts {
+        choices,
+        pads,
+        entries,
+    }
 }
 
 struct TableOts {
@@ -47,16 +61,29 @@ struct TableOts {
 fn table_ots(sender: &mut OtSender, receiver: &mut OtReceiver, n: usize) -> TableOts {
     let mut corrections = vec![0xaa];
     let (mut omega, mut pads, mut tables) = (vec![99; n], vec![99; n], vec![99; n]);
-    receiver.one_of_16(n, &mut corrections, &mut omega, &mut pads).unwrap();
-    assert_eq!((corrections[0], corrections.len()), (0xaa, 1 + one_of_16_len(n)));
+    receiver
+        .one_of_16(n, &mut corrections, &mut omega, &mut pads)
+        .unwrap();
+    assert_eq!(
+        (corrections[0], corrections.len()),
+        (0xaa, 1 + one_of_16_len(n))
+    );
     sender.one_of_16(n, &corrections[1..], &mut tables).unwrap();
-    TableOts { omega, pads, tables }
+    TableOts {
+        omega,
+        pads,
+        tables,
+    }
 }
 
 fn check_random_ots(ots: &RandomOts, bits: u32) {
     for (k, choice) in ots.choices.iter().enumerate() {
         assert_eq!(ots.pads[k], ots.entries[usize::from(*choice)][k], "OT {k}");
-        assert!(ots.entries.iter().all(|pads| u64::from(pads[k]) >> bits == 0));
+        assert!(
+            ots.entries
+                .iter()
+                .all(|pads| u64::from(pads[k]) >> bits == 0)
+        );
     }
 }
 
@@ -75,7 +102,16 @@ fn assert_fair(what: &str, ones: usize, total: usize) {
 #[test]
 fn random_ot_around_chunk_and_batch_borders_chosen_pad_agrees() {
     let (mut sender, mut receiver) = pair(1);
-    for (n, bits) in [(0, 1), (1, 32), (255, 27), (256, 14), (257, 1), (8191, 32), (8192, 31), (20_001, 27)] {
+    for (n, bits) in [
+        (0, 1),
+        (1, 32),
+        (255, 27),
+        (256, 14),
+        (257, 1),
+        (8191, 32),
+        (8192, 31),
+        (20_001, 27),
+    ] {
         check_random_ots(&random_ots(&mut sender, &mut receiver, n, bits), bits);
     }
 }
@@ -110,14 +146,31 @@ fn kinds_used_in_different_orders_by_the_parties_agree() {
     let (mut first, mut second) = (Vec::new(), Vec::new());
     let (mut choices, mut pads) = ([0; 300], [0; 300]);
     let (mut omega, mut bits) = ([0; 300], [0; 300]);
-    receiver.random_ot(300, 32, &mut first, &mut choices, &mut pads).unwrap();
-    receiver.one_of_16(300, &mut second, &mut omega, &mut bits).unwrap();
+    receiver
+        .random_ot(300, 32, &mut first, &mut choices, &mut pads)
+        .unwrap();
+    receiver
+        .one_of_16(300, &mut second, &mut omega, &mut bits)
+        .unwrap();
     let (mut pads0, mut pads1, mut tables) = ([0; 300], [0; 300], [0; 300]);
     sender.one_of_16(300, &second, &mut tables).unwrap();
-    sender.random_ot(300, 32, &first, &mut pads0, &mut pads1).unwrap();
-    check_table_ots(&TableOts { omega: omega.to_vec(), pads: bits.to_vec(), tables: tables.to_vec() });
+    sender
+        .random_ot(300, 32, &first, &mut pads0, &mut pads1)
+        .unwrap();
+    check_table_ots(&TableOts {
+        omega: omega.to_vec(),
+        pads: bits.to_vec(),
+        tables: tables.to_vec(),
+    });
     let entries = [pads0.to_vec(), pads1.to_vec()];
-    check_random_ots(&RandomOts { choices: choices.to_vec(), pads: pads.to_vec(), entries }, 32);
+    check_random_ots(
+        &RandomOts {
+            choices: choices.to_vec(),
+            pads: pads.to_vec(),
+            entries,
+        },
+        32,
+    );
 }
 
 #[test]
@@ -125,14 +178,27 @@ fn random_ot_choices_and_pads_look_uniform_and_the_other_pad_independent() {
     const N: usize = 1 << 16;
     let (mut sender, mut receiver) = pair(5);
     let ots = random_ots(&mut sender, &mut receiver, N, 32);
-    assert_fair("choices", ots.choices.iter().filter(|choice| **choice == 1).count(), N);
+    assert_fair(
+        "choices",
+        ots.choices.iter().filter(|choice| **choice == 1).count(),
+        N,
+    );
     for bit in 0..32 {
         let ones = |pads: &[u32]| pads.iter().filter(|pad| **pad >> bit & 1 == 1).count();
         assert_fair("pads of 0", ones(&ots.entries[0]), N);
         assert_fair("pads of 1", ones(&ots.entries[1]), N);
-        let differ: Vec<u32> = ots.entries[0].iter().zip(&ots.entries[1]).map(|(a, b)| a ^ b).collect();
+        let differ: Vec<u32> = ots.entries[0]
+            .iter()
+            .zip(&ots.entries[1])
+            .map(|(a, b)| a ^ b)
+            .collect();
         assert_fair("difference of the pads", ones(&differ), N);
-        let with_choice: Vec<u32> = ots.pads.iter().zip(&ots.choices).map(|(a, c)| a ^ u32::from(*c) << bit).collect();
+        let with_choice: Vec<u32> = ots
+            .pads
+            .iter()
+            .zip(&ots.choices)
+            .map(|(a, c)| a ^ u32::from(*c) << bit)
+            .collect();
         assert_fair("pad and choice", ones(&with_choice), N);
         let serial: Vec<u32> = ots.pads.windows(2).map(|pair| pair[0] ^ pair[1]).collect();
         assert_fair("neighbours", ones(&serial), N - 1);
@@ -145,16 +211,32 @@ fn one_of_16_entries_and_pads_look_uniform_and_the_other_pads_independent() {
     let (mut sender, mut receiver) = pair(6);
     let ots = table_ots(&mut sender, &mut receiver, N);
     for bit in 0..4 {
-        assert_fair("bit of omega", ots.omega.iter().filter(|omega| **omega >> bit & 1 == 1).count(), N);
+        assert_fair(
+            "bit of omega",
+            ots.omega
+                .iter()
+                .filter(|omega| **omega >> bit & 1 == 1)
+                .count(),
+            N,
+        );
     }
     for entry in 0..16 {
         let count = ots.omega.iter().filter(|omega| **omega == entry).count();
         assert!(count.abs_diff(N / 16) < 6 * 62, "omega {entry}: {count}");
-        assert_fair("pads of an entry", ots.tables.iter().filter(|table| **table >> entry & 1 == 1).count(), N);
+        assert_fair(
+            "pads of an entry",
+            ots.tables
+                .iter()
+                .filter(|table| **table >> entry & 1 == 1)
+                .count(),
+            N,
+        );
     }
     for distance in 1..16 {
         let other = |k: usize| ots.tables[k] >> (ots.omega[k] ^ distance) & 1;
-        let differ = (0..N).filter(|&k| other(k) != u16::from(ots.pads[k])).count();
+        let differ = (0..N)
+            .filter(|&k| other(k) != u16::from(ots.pads[k]))
+            .count();
         assert_fair("chosen and other pad", differ, N);
     }
 }
@@ -163,45 +245,99 @@ fn one_of_16_entries_and_pads_look_uniform_and_the_other_pads_independent() {
 fn setup_with_different_sessions_nothing_agrees() {
     let (mut sender, mut receiver) = pair_of_sessions(7, b"to the developer", b"to the hospital");
     let ots = random_ots(&mut sender, &mut receiver, 1000, 32);
-    assert!((0..1000).all(|k| ots.entries[0][k] != ots.pads[k] && ots.entries[1][k] != ots.pads[k]));
+    assert!(
+        (0..1000).all(|k| ots.entries[0][k] != ots.pads[k] && ots.entries[1][k] != ots.pads[k])
+    );
 }
 
 #[test]
 fn setup_messages_of_wrong_length_or_content_are_refused() {
     let mut rng = ChaCha20Rng::seed_from_u64(8);
     let (setup, mut request) = SenderSetup::start(b"one", &mut rng);
-    let error = ReceiverSetup::new(b"one").respond(&request[1..], &mut rng).err().unwrap();
-    assert_eq!(error, OtError::Length { what: "base OT request", expected: 8192, got: 8191 });
+    let error = ReceiverSetup::new(b"one")
+        .respond(&request[1..], &mut rng)
+        .err()
+        .unwrap();
+    assert_eq!(
+        error,
+        OtError::Length {
+            what: "base OT request",
+            expected: 8192,
+            got: 8191
+        }
+    );
     assert_eq!(error.code(), "ot.length");
-    assert_eq!(error.to_string(), "base OT request: expected 8192, got 8191");
+    assert_eq!(
+        error.to_string(),
+        "base OT request: expected 8192, got 8191"
+    );
 
-    let (_, answer) = ReceiverSetup::new(b"one").respond(&request, &mut rng).unwrap();
+    let (_, answer) = ReceiverSetup::new(b"one")
+        .respond(&request, &mut rng)
+        .unwrap();
     let error = setup.finish(&answer[..4127]).err();
-    assert_eq!(error, Some(OtError::Length { what: "OT set-up answer", expected: 4128, got: 4127 }));
+    assert_eq!(
+        error,
+        Some(OtError::Length {
+            what: "OT set-up answer",
+            expected: 4128,
+            got: 4127
+        })
+    );
     let (setup, _) = SenderSetup::start(b"one", &mut rng);
     let error = setup.finish(&[0; 4128]).err();
-    assert_eq!(error, Some(OtError::InvalidPoint { what: "base OT answer", index: 0 }));
+    assert_eq!(
+        error,
+        Some(OtError::InvalidPoint {
+            what: "base OT answer",
+            index: 0
+        })
+    );
 
     request[32 * 9..32 * 10].fill(0xff);
-    let error = ReceiverSetup::new(b"one").respond(&request, &mut rng).err().unwrap();
-    assert_eq!(error, OtError::InvalidPoint { what: "base OT request", index: 9 });
+    let error = ReceiverSetup::new(b"one")
+        .respond(&request, &mut rng)
+        .err()
+        .unwrap();
+    assert_eq!(
+        error,
+        OtError::InvalidPoint {
+            what: "base OT request",
+            index: 9
+        }
+    );
     assert_eq!(error.code(), "ot.invalid_point");
 }
 
 #[test]
 fn extension_wrong_lengths_and_widths_are_refused_and_nothing_is_consumed() {
     let (mut sender, mut receiver) = pair(9);
-    let length = |what, expected, got| Err(OtError::Length { what, expected, got });
+    let length = |what, expected, got| {
+        Err(OtError::Length {
+            what,
+            expected,
+            got,
+        })
+    };
     let mut sink = Vec::new();
     assert_eq!(
         receiver.random_ot(5, 8, &mut sink, &mut [0; 4], &mut [0; 5]),
         length("choices of random OTs", 5, 4)
     );
-    assert_eq!(receiver.random_ot(5, 8, &mut sink, &mut [0; 5], &mut [0; 6]), length("pads of random OTs", 5, 6));
+    assert_eq!(
+        receiver.random_ot(5, 8, &mut sink, &mut [0; 5], &mut [0; 6]),
+        length("pads of random OTs", 5, 6)
+    );
     for bits in [0, 33, u32::MAX] {
         let error = Err(OtError::Bits { got: bits });
-        assert_eq!(receiver.random_ot(5, bits, &mut sink, &mut [0; 5], &mut [0; 5]), error);
-        assert_eq!(sender.random_ot(5, bits, &[0; 992], &mut [0; 5], &mut [0; 5]), error);
+        assert_eq!(
+            receiver.random_ot(5, bits, &mut sink, &mut [0; 5], &mut [0; 5]),
+            error
+        );
+        assert_eq!(
+            sender.random_ot(5, bits, &[0; 992], &mut [0; 5], &mut [0; 5]),
+            error
+        );
     }
     assert_eq!(
         receiver.one_of_16(5, &mut sink, &mut [0; 6], &mut [0; 5]),
@@ -214,15 +350,27 @@ fn extension_wrong_lengths_and_widths_are_refused_and_nothing_is_consumed() {
     assert!(sink.is_empty());
     for got in [0, 991, 993, 1984] {
         let error = length("corrections of random OTs", 992, got);
-        assert_eq!(sender.random_ot(5, 8, &vec![0; got], &mut [0; 5], &mut [0; 5]), error);
+        assert_eq!(
+            sender.random_ot(5, 8, &vec![0; got], &mut [0; 5], &mut [0; 5]),
+            error
+        );
     }
     assert_eq!(
         sender.one_of_16(257, &[0; 3968], &mut [0; 257]),
         length("corrections of one-of-sixteen OTs", 7936, 3968)
     );
-    assert_eq!(sender.one_of_16(5, &[0; 3968], &mut [0; 4]), length("pads of one-of-sixteen OTs", 5, 4));
-    assert_eq!(sender.random_ot(5, 8, &[0; 992], &mut [0; 4], &mut [0; 5]), length("pads of choice 0", 5, 4));
-    assert_eq!(sender.random_ot(5, 8, &[0; 992], &mut [0; 5], &mut [0; 4]), length("pads of choice 1", 5, 4));
+    assert_eq!(
+        sender.one_of_16(5, &[0; 3968], &mut [0; 4]),
+        length("pads of one-of-sixteen OTs", 5, 4)
+    );
+    assert_eq!(
+        sender.random_ot(5, 8, &[0; 992], &mut [0; 4], &mut [0; 5]),
+        length("pads of choice 0", 5, 4)
+    );
+    assert_eq!(
+        sender.random_ot(5, 8, &[0; 992], &mut [0; 5], &mut [0; 4]),
+        length("pads of choice 1", 5, 4)
+    );
     check_random_ots(&random_ots(&mut sender, &mut receiver, 500, 8), 8);
     check_table_ots(&table_ots(&mut sender, &mut receiver, 500));
 }

@@ -8,8 +8,16 @@ fn block(hex: &str) -> u128 {
 fn aes_fips_197_appendix_b_and_c1_match() {
     // FIPS 197, appendix B and appendix C.1.
     for (key, plain, cipher) in [
-        ("2b7e151628aed2a6abf7158809cf4f3c", "3243f6a8885a308d313198a2e0370734", "3925841d02dc09fbdc118597196a0b32"),
-        ("000102030405060708090a0b0c0d0e0f", "00112233445566778899aabbccddeeff", "69c4e0d86a7b0430d8cdb78070b4c55a"),
+        (
+            "2b7e151628aed2a6abf7158809cf4f3c",
+            "3243f6a8885a308d313198a2e0370734",
+            "3925841d02dc09fbdc118597196a0b32",
+        ),
+        (
+            "000102030405060708090a0b0c0d0e0f",
+            "00112233445566778899aabbccddeeff",
+            "69c4e0d86a7b0430d8cdb78070b4c55a",
+        ),
     ] {
         let mut blocks = [block(plain)];
         AesKey::new(block(key)).encrypt(&mut blocks);
@@ -28,7 +36,10 @@ fn key_schedule_fips_197_appendix_a1_matches() {
     let key = AesKey::new(block("2b7e151628aed2a6abf7158809cf4f3c"));
     // FIPS 197, appendix A.1: words w4..w7 and w40..w43.
     assert_eq!(key.round_keys[1], block("a0fafe1788542cb123a339392a6c7605"));
-    assert_eq!(key.round_keys[10], block("d014f9a8c9ee2589e13f0cc8b6630ca6"));
+    assert_eq!(
+        key.round_keys[10],
+        block("d014f9a8c9ee2589e13f0cc8b6630ca6")
+    );
 }
 
 /// Plaintexts of NIST SP 800-38A, F.1.1; the hashes from the formula with OpenSSL's AES.

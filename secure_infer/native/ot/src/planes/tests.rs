@@ -5,7 +5,9 @@ use super::*;
 fn random(seed: u64, len: usize) -> Vec<u128> {
     use rand_core::{Rng, SeedableRng};
     let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(seed);
-    (0..len).map(|_| u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64())).collect()
+    (0..len)
+        .map(|_| u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64()))
+        .collect()
 }
 
 fn bit(row: &Row, k: usize) -> u8 {
@@ -14,7 +16,9 @@ fn bit(row: &Row, k: usize) -> u8 {
 
 /// Element k of `PLANES` rows.
 fn element(rows: &[Row], k: usize) -> u8 {
-    rows.iter().enumerate().fold(0, |sum, (plane, row)| sum | bit(row, k) << plane)
+    rows.iter()
+        .enumerate()
+        .fold(0, |sum, (plane, row)| sum | bit(row, k) << plane)
 }
 
 /// Product in F_2[a]/(a^4 + a + 1), by repeated doubling.
@@ -22,7 +26,7 @@ fn multiply(a: u8, b: u8) -> u8 {
     let (mut product, mut power) = (0, a);
     for j in 0..4 {
         product ^= power * (b >> j & 1);
-        power = power << 1 & 15 ^ (power >> 3) * 3;
+        power = ((power << 1) & 15) ^ ((power >> 3) * 3);
     }
     product
 }
@@ -30,10 +34,19 @@ fn multiply(a: u8, b: u8) -> u8 {
 /// u = sum r_x and sum x*r_x + delta*correction, an OT at a time.
 fn check_combine<const PLANES: usize>(seed: u64, delta: u8, chunk: usize) {
     let words = random(seed, LEAVES * STREAM_BLOCKS + 2 * PLANES);
-    let streams: Streams = std::array::from_fn(|x| std::array::from_fn(|k| words[x * STREAM_BLOCKS + k]));
-    let correction: [Row; PLANES] = *words[LEAVES * STREAM_BLOCKS..].as_chunks::<2>().0.first_chunk().unwrap();
+    let streams: Streams =
+        std::array::from_fn(|x| std::array::from_fn(|k| words[x * STREAM_BLOCKS + k]));
+    let correction: [Row; PLANES] = *words[LEAVES * STREAM_BLOCKS..]
+        .as_chunks::<2>()
+        .0
+        .first_chunk()
+        .unwrap();
     let masks = std::array::from_fn(|j| u128::from(delta >> j & 1).wrapping_neg());
-    let (u, v) = Combine { streams: &streams, delta: masks }.chunk(chunk, &correction);
+    let (u, v) = Combine {
+        streams: &streams,
+        delta: masks,
+    }
+    .chunk(chunk, &correction);
     for k in 0..CHUNK {
         let (mut sum, mut weighted) = (0, multiply(delta, element(&correction, k)));
         for (x, stream) in streams.iter().enumerate() {

@@ -5,6 +5,8 @@ use crate::aes::AesKey;
 
 /// Registers in flight.
 const WIDTH: usize = 8;
+/// OTs whose sixteen hashes are computed side by side.
+const OTS: usize = 2;
 /// Blocks of the widest register.
 const MAX_BLOCKS: usize = 4;
 
@@ -25,7 +27,12 @@ impl<V: Vector> Tweaks<V> {
         }
         let step = V::BLOCKS as u128;
         // SAFETY: features, by the contract of this function; `blocks` has at least V::BLOCKS elements.
-        unsafe { Self { next: V::load(blocks.as_ptr()), step: V::broadcast(&step) } }
+        unsafe {
+            Self {
+                next: V::load(blocks.as_ptr()),
+                step: V::broadcast(&step),
+            }
+        }
     }
 
     /// # Safety
@@ -70,7 +77,7 @@ macro_rules! in_registers {
 /// # Safety
 /// The features of `V`.
 #[inline(always)]
-unsafe fn counter<V: Vector>(key: &AesKey, domain: u64, first: u64, out: &mut [u128]) {
+pub(super) unsafe fn counter<V: Vector>(key: &AesKey, domain: u64, first: u64, out: &mut [u128]) {
     // SAFETY: features, by the contract of this function; `at` points to COUNT * V::BLOCKS blocks.
     unsafe {
         let keys = Keys::<V>::new(&key.round_keys);
@@ -111,7 +118,7 @@ unsafe fn hash<V: Vector, const N: usize>(keys: &Keys<V>, state: &mut [V; N], tw
 /// # Safety
 /// The features of `V`.
 #[inline(always)]
-unsafe fn tmmo<V: Vector>(key: &AesKey, domain: u64, first: u64, blocks: &mut [u128]) {
+pub(super) unsafe fn tmmo<V: Vector>(key: &AesKey, domain: u64, first: u64, blocks: &mut [u128]) {
     // SAFETY: features, by the contract of this function; `at` points to COUNT * V::BLOCKS blocks.
     unsafe {
         let keys = Keys::<V>::new(&key.round_keys);
@@ -131,14 +138,14 @@ unsafe fn tmmo<V: Vector>(key: &AesKey, domain: u64, first: u64, blocks: &mut [u
     }
 }
 
-/// Two OTs at a time, four registers of each. Lane l of register j of an OT has entry x = (l + 1) * p - 1 - j,
+/// [`OTS`] OTs at a time, four registers of each. Lane l of register j of an OT has entry x = (l + 1) * p - 1 - j,
 /// where p is the number of registers per OT, so that doubling and adding lowest bits leaves the bits of
 /// lane l in order.
 ///
 /// # Safety
 /// The features of `V`.
 #[inline(always)]
-unsafe fn bits_of_16<V: Vector>(
+pub(super) unsafe fn bits_of_16<V: Vector>(
     key: &AesKey,
     domain: u64,
     first: u64,
@@ -156,14 +163,16 @@ unsafe fn bits_of_16<V: Vector>(
     unsafe {
         let keys = Keys::<V>::new(&key.round_keys);
         let lowest = V::broadcast(&1);
-        for (pair, (blocks, out)) in blocks.chunks(2).zip(out.chunks_mut(2)).enumerate() {
-            let mut words = [lowest; 2];
-            let mut tweaks = [lowest; WIDTH];
-            let mut bits = [lowest.xor(lowest); 2];
-            for k in 0..2 {
+        for (turn, (blocks, out)) in blocks.chunks(OTS).zip(out.chunks_mut(OTS)).enumerate() {
+            let mut words = [lowest; OTS];
+            let mut tweaks = [lowest; 4 * OTS];
+            let mut bits = [lowest.xor(lowest); OTS];
+            for k in 0..OTS {
                 words[k] = V::broadcast(&blocks[k.min(blocks.len() - 1)]);
-                let counter = first.wrapping_add((2 * pair + k) as u64);
-                tweaks[4 * k..4 * k + 4].fill(V::broadcast(&(u128::from(domain) << 64 | u128::from(counter))));
+                let counter = first.wrapping_add((OTS * turn + k) as u64);
+                tweaks[4 * k..4 * k + 4].fill(V::broadcast(
+                    &(u128::from(domain) << 64 | u128::from(counter)),
+                ));
             }
             for group in 0..registers / 4 {
                 let mut state = words_plus_multiples(&words, &table, group);
@@ -188,14 +197,19 @@ unsafe fn bits_of_16<V: Vector>(
 /// # Safety
 /// The features of `V`; (4 * group + 4) * V::BLOCKS <= 16.
 #[inline(always)]
-unsafe fn words_plus_multiples<V: Vector>(words: &[V; 2], table: &[u128; 16], group: usize) -> [V; WIDTH] {
-    let mut state = [words[0]; WIDTH];
+unsafe fn words_plus_multiples<V: Vector>(
+    words: &[V; OTS],
+    table: &[u128; 16],
+    group: usize,
+) -> [V; 4 * OTS] {
+    let mut state = [words[0]; 4 * OTS];
     for k in 0..4 {
         // SAFETY: the contract of this function.
         unsafe {
             let multiple = V::load(table.as_ptr().add((4 * group + k) * V::BLOCKS));
-            state[k] = words[0].xor(multiple);
-            state[4 + k] = words[1].xor(multiple);
+            for (ot, word) in words.iter().enumerate() {
+                state[4 * ot + k] = word.xor(multiple);
+            }
         }
     }
     state
@@ -210,13 +224,23 @@ macro_rules! entry_points {
             use std::arch::x86_64::*;
 
             #[target_feature(enable = $features)]
-            pub(in crate::simd) fn counter(key: &AesKey, domain: u64, first: u64, out: &mut [u128]) {
+            pub(in crate::simd) fn counter(
+                key: &AesKey,
+                domain: u64,
+                first: u64,
+                out: &mut [u128],
+            ) {
                 // SAFETY: the features are enabled for this function.
                 unsafe { super::counter::<$vector>(key, domain, first, out) }
             }
 
             #[target_feature(enable = $features)]
-            pub(in crate::simd) fn tmmo(key: &AesKey, domain: u64, first: u64, blocks: &mut [u128]) {
+            pub(in crate::simd) fn tmmo(
+                key: &AesKey,
+                domain: u64,
+                first: u64,
+                blocks: &mut [u128],
+            ) {
                 // SAFETY: the features are enabled for this function.
                 unsafe { super::tmmo::<$vector>(key, domain, first, blocks) }
             }

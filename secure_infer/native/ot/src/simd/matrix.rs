@@ -107,7 +107,10 @@ pub(super) fn transpose(chunk: &mut Chunk, blocks: &mut [u128; CHUNK]) {
             registers = shuffle_bytes(&registers);
         }
         for (b, register) in registers.iter().enumerate() {
-            let (low, high) = (_mm256_castsi256_si128(*register), _mm256_extracti128_si256::<1>(*register));
+            let (low, high) = (
+                _mm256_castsi256_si128(*register),
+                _mm256_extracti128_si256::<1>(*register),
+            );
             // SAFETY: both are elements of `blocks`, of 16 bytes; the stores have no alignment.
             unsafe {
                 _mm_storeu_si128((&raw mut blocks[8 * b + r]).cast(), low);
@@ -138,7 +141,10 @@ fn transpose_squares(rows: &mut [__m256i; 8]) {
 fn swap_bits<const SHIFT: i32>(a: __m256i, b: __m256i, mask: i8) -> (__m256i, __m256i) {
     let difference = _mm256_xor_si256(_mm256_srli_epi16::<SHIFT>(a), b);
     let swap = _mm256_and_si256(difference, _mm256_set1_epi8(mask));
-    (_mm256_xor_si256(a, _mm256_slli_epi16::<SHIFT>(swap)), _mm256_xor_si256(b, swap))
+    (
+        _mm256_xor_si256(a, _mm256_slli_epi16::<SHIFT>(swap)),
+        _mm256_xor_si256(b, swap),
+    )
 }
 
 /// In each half: number a byte by its register (4 bits), then its place (4 bits), and rotate these 8 bits by one.

@@ -11,7 +11,12 @@ fn words(seed: u128, len: usize) -> Vec<u128> {
 
 fn chunk(seed: u128) -> Chunk {
     let mut chunk = Chunk::ZERO;
-    for (word, random) in chunk.rows.as_flattened_mut().iter_mut().zip(words(seed, 256)) {
+    for (word, random) in chunk
+        .rows
+        .as_flattened_mut()
+        .iter_mut()
+        .zip(words(seed, 256))
+    {
         *word = random;
     }
     chunk
@@ -19,16 +24,20 @@ fn chunk(seed: u128) -> Chunk {
 
 fn check_combine<const PLANES: usize>(backend: Backend, seed: u128, count: usize) {
     let random = words(seed, 16 * STREAM_BLOCKS + 4 + 2 * PLANES * count);
-    let streams: Streams = std::array::from_fn(|x| std::array::from_fn(|k| random[x * STREAM_BLOCKS + k]));
+    let streams: Streams =
+        std::array::from_fn(|x| std::array::from_fn(|k| random[x * STREAM_BLOCKS + k]));
     let delta = std::array::from_fn(|j| (random[16 * STREAM_BLOCKS + j] & 1).wrapping_neg());
     let rest = &random[16 * STREAM_BLOCKS + 4..];
     let corrections: Vec<[Row; PLANES]> = (0..count)
         .map(|c| std::array::from_fn(|p| std::array::from_fn(|k| rest[2 * (c * PLANES + p) + k])))
         .collect();
-    let combine = Combine::<PLANES> { streams: &streams, delta };
+    let combine = Combine::<PLANES> {
+        streams: &streams,
+        delta,
+    };
     let run = |backend: Backend| {
         let mut u = corrections.clone();
-        let mut chunks = vec![Chunk::ZERO; count];
+        let mut chunks: Vec<Chunk> = (0..count).map(|_| Chunk::ZERO).collect();
         backend.combine(&combine, 5, &mut u, &mut chunks);
         (u, chunks.iter().map(|chunk| chunk.rows).collect::<Vec<_>>())
     };
@@ -81,4 +90,102 @@ proptest! {
 #[test]
 fn agrees_with_portable_every_available_backend_passes() {
     assert!(Backend::available().into_iter().all(agrees_with_portable));
+}
+
+/// A register of four blocks in plain Rust: the width-generic part of the kernels at the width of AVX-512, which
+/// most machines that run these tests do not have.
+#[cfg(target_arch = "x86_64")]
+mod four_blocks {
+    use ::aes::cipher::Array;
+
+    use super::super::kernels;
+    use super::super::vector::Vector;
+    use super::*;
+
+    #[derive(Clone, Copy)]
+    struct Four([u128; 4]);
+
+    impl Four {
+        fn map(self, other: Self, f: impl Fn(u128, u128) -> u128) -> Self {
+            Self(std::array::from_fn(|k| f(self.0[k], other.0[k])))
+        }
+    }
+
+    impl Vector for Four {
+        const BLOCKS: usize = 4;
+
+        unsafe fn load(from: *const u128) -> Self {
+            // SAFETY: valid for four blocks, by the contract of the trait.
+            Self(unsafe { from.cast::<[u128; 4]>().read_unaligned() })
+        }
+
+        unsafe fn store(self, to: *mut u128) {
+            // SAFETY: valid for four blocks, by the contract of the trait.
+            unsafe { to.cast::<[u128; 4]>().write_unaligned(self.0) }
+        }
+
+        unsafe fn broadcast(block: *const u128) -> Self {
+            // SAFETY: valid for one block, by the contract of the trait.
+            Self([unsafe { block.read_unaligned() }; 4])
+        }
+
+        unsafe fn xor(self, other: Self) -> Self {
+            self.map(other, |a, b| a ^ b)
+        }
+
+        unsafe fn and(self, other: Self) -> Self {
+            self.map(other, |a, b| a & b)
+        }
+
+        unsafe fn add(self, other: Self) -> Self {
+            let half = |a: u128, b: u128| u128::from((a as u64).wrapping_add(b as u64));
+            self.map(other, |a, b| half(a >> 64, b >> 64) << 64 | half(a, b))
+        }
+
+        unsafe fn round(self, key: Self) -> Self {
+            self.map(key, |block, key| {
+                let mut block = Array(block.to_le_bytes());
+                ::aes::hazmat::cipher_round(&mut block, &Array(key.to_le_bytes()));
+                u128::from_le_bytes(block.0)
+            })
+        }
+
+        unsafe fn last_round(self, key: Self) -> Self {
+            self.map(key, |block, key| {
+                let mut block = Array(block.to_le_bytes());
+                ::aes::hazmat::cipher_round(&mut block, &Array([0; 16]));
+                ::aes::hazmat::inv_mix_columns(&mut block);
+                u128::from_le_bytes(block.0) ^ key
+            })
+        }
+    }
+
+    #[test]
+    fn aes_kernels_at_width_four_equal_portable() {
+        let key = AesKey::new(11);
+        let multiples = std::array::from_fn(|x| words(12, 16)[x]);
+        for len in [0, 1, 3, 4, 5, 31, 32, 33, 70, 131] {
+            let input = words(13, len);
+            let expected = |backend: Backend| {
+                let (mut stream, mut hashes, mut bits) =
+                    (vec![0; len], input.clone(), vec![0; len]);
+                backend.counter(&key, 1, u64::MAX - 40, &mut stream);
+                backend.tmmo(&key, 2, u64::MAX - 40, &mut hashes);
+                backend.tmmo_bits_of_16(&key, 3, u64::MAX - 40, &input, &multiples, &mut bits);
+                (stream, hashes, bits)
+            };
+            let (mut stream, mut hashes, mut bits) = (vec![0; len], input.clone(), vec![0; len]);
+            // SAFETY: this register needs no processor feature.
+            unsafe {
+                kernels::counter::<Four>(&key, 1, u64::MAX - 40, &mut stream);
+                kernels::tmmo::<Four>(&key, 2, u64::MAX - 40, &mut hashes);
+                kernels::bits_of_16::<Four>(&key, 3, u64::MAX - 40, &input, &multiples, &mut bits);
+            }
+            assert_eq!(
+                (stream, hashes, bits),
+                expected(Backend::PORTABLE),
+                "{len} blocks"
+            );
+        }
+    }
 }

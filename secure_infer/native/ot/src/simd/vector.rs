@@ -74,18 +74,46 @@ macro_rules! vector {
 }
 
 vector!(
-    __m128i, "AES-NI and AVX", 1, _mm_loadu_si128, _mm_storeu_si128, __m128i, std::convert::identity,
-    _mm_xor_si128, _mm_and_si128, _mm_add_epi64, _mm_aesenc_si128, _mm_aesenclast_si128
+    __m128i,
+    "AES-NI and AVX",
+    1,
+    _mm_loadu_si128,
+    _mm_storeu_si128,
+    __m128i,
+    std::convert::identity,
+    _mm_xor_si128,
+    _mm_and_si128,
+    _mm_add_epi64,
+    _mm_aesenc_si128,
+    _mm_aesenclast_si128
 );
 vector!(
-    __m256i, "VAES and AVX2", 2, _mm256_loadu_si256, _mm256_storeu_si256, __m256i,
-    _mm256_broadcastsi128_si256, _mm256_xor_si256, _mm256_and_si256, _mm256_add_epi64,
-    _mm256_aesenc_epi128, _mm256_aesenclast_epi128
+    __m256i,
+    "VAES and AVX2",
+    2,
+    _mm256_loadu_si256,
+    _mm256_storeu_si256,
+    __m256i,
+    _mm256_broadcastsi128_si256,
+    _mm256_xor_si256,
+    _mm256_and_si256,
+    _mm256_add_epi64,
+    _mm256_aesenc_epi128,
+    _mm256_aesenclast_epi128
 );
 vector!(
-    __m512i, "VAES and AVX-512F", 4, _mm512_loadu_si512, _mm512_storeu_si512, __m512i,
-    _mm512_broadcast_i32x4, _mm512_xor_si512, _mm512_and_si512, _mm512_add_epi64,
-    _mm512_aesenc_epi128, _mm512_aesenclast_epi128
+    __m512i,
+    "VAES and AVX-512F",
+    4,
+    _mm512_loadu_si512,
+    _mm512_storeu_si512,
+    __m512i,
+    _mm512_broadcast_i32x4,
+    _mm512_xor_si512,
+    _mm512_and_si512,
+    _mm512_add_epi64,
+    _mm512_aesenc_epi128,
+    _mm512_aesenclast_epi128
 );
 
 /// Round keys in every lane, in memory.
@@ -100,8 +128,16 @@ impl<V: Vector> Keys<V> {
         unsafe {
             let [k0, k1, k2, k3, k4, k5, k6, k7, k8, k9, k10] = round_keys;
             Self([
-                V::broadcast(k0), V::broadcast(k1), V::broadcast(k2), V::broadcast(k3), V::broadcast(k4),
-                V::broadcast(k5), V::broadcast(k6), V::broadcast(k7), V::broadcast(k8), V::broadcast(k9),
+                V::broadcast(k0),
+                V::broadcast(k1),
+                V::broadcast(k2),
+                V::broadcast(k3),
+                V::broadcast(k4),
+                V::broadcast(k5),
+                V::broadcast(k6),
+                V::broadcast(k7),
+                V::broadcast(k8),
+                V::broadcast(k9),
                 V::broadcast(k10),
             ])
         }
@@ -121,7 +157,10 @@ impl<V: Vector> Keys<V> {
 /// # Safety
 /// The features of `V`.
 #[inline(always)]
-pub(super) unsafe fn encrypt<V: Vector, const WIDTH: usize>(keys: &Keys<V>, state: &mut [V; WIDTH]) {
+pub(super) unsafe fn encrypt<V: Vector, const WIDTH: usize>(
+    keys: &Keys<V>,
+    state: &mut [V; WIDTH],
+) {
     // SAFETY: features, by the contract of this function.
     unsafe {
         let key = keys.round(0);

@@ -79,7 +79,7 @@ impl Expander {
             hash: AesKey::new(hash_key),
             first_leaf,
             streams: Box::new([[0; STREAM_BLOCKS]; LEAVES]),
-            chunks: vec![Chunk::ZERO; MAX_CHUNKS],
+            chunks: (0..MAX_CHUNKS).map(|_| Chunk::ZERO).collect(),
             blocks: Box::new([0; CHUNK]),
         }
     }
@@ -100,18 +100,27 @@ impl Expander {
             let stream = &mut self.streams[leaf][..blocks];
             self.keys[LEAVES * tree + leaf].counter(self.backend, K::STREAM, first_block, stream);
         }
-        let combine = Combine { streams: &self.streams, delta };
-        self.backend.combine(&combine, tree, rows, &mut self.chunks[..rows.len()]);
+        let combine = Combine {
+            streams: &self.streams,
+            delta,
+        };
+        self.backend
+            .combine(&combine, tree, rows, &mut self.chunks[..rows.len()]);
     }
 
     /// Transposes chunk `index` of the batch into `blocks`.
     pub(super) fn transpose(&mut self, index: usize) -> &mut [u128; CHUNK] {
-        self.backend.transpose(&mut self.chunks[index], &mut self.blocks);
+        self.backend
+            .transpose(&mut self.chunks[index], &mut self.blocks);
         &mut self.blocks
     }
 }
 
 /// Ones at the lowest `bits` bits.
 pub(super) fn pad_mask(bits: u32) -> Result<u32, OtError> {
-    if (1..=32).contains(&bits) { Ok(u32::MAX >> (32 - bits)) } else { Err(OtError::Bits { got: bits }) }
+    if (1..=32).contains(&bits) {
+        Ok(u32::MAX >> (32 - bits))
+    } else {
+        Err(OtError::Bits { got: bits })
+    }
 }

@@ -2,7 +2,10 @@
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::expand::{Expander, Kind, OneOf16, RandomOt, batch_chunks, chunk_len, one_of_16_len, random_ot_len};
+use super::expand::{
+    Expander, Kind, OneOf16, RandomOt, batch_chunks, chunk_len, one_of_16_len, pad_mask,
+    random_ot_len,
+};
 use crate::engine::OtReceiverEngine;
 use crate::error::{OtError, check_len};
 use crate::planes::{self, CHUNK, ROW_LEN, Row};
@@ -25,7 +28,10 @@ struct Choices<const PLANES: usize> {
 
 impl OtReceiver {
     pub(super) fn new(leaves: &[u128], hash_key: u128) -> Self {
-        Self { expander: Expander::new(leaves, 0, hash_key), used: [0; 2] }
+        Self {
+            expander: Expander::new(leaves, 0, hash_key),
+            used: [0; 2],
+        }
     }
 
     /// Makes one batch; `corrections` has room for exactly `choices.first.len()` chunks.
@@ -35,15 +41,21 @@ impl OtReceiver {
         choices: &mut Choices<PLANES>,
         corrections: &mut [u8],
     ) {
-        self.expander.tree::<PLANES, K>(0, first, [0; 4], &mut choices.first);
+        self.expander
+            .tree::<PLANES, K>(0, first, [0; 4], &mut choices.first);
         for tree in 1..TREES {
-            self.expander.tree::<PLANES, K>(tree, first, [0; 4], &mut choices.tree);
+            self.expander
+                .tree::<PLANES, K>(tree, first, [0; 4], &mut choices.tree);
             let at = (tree - 1) * PLANES * ROW_LEN;
             let messages = corrections.chunks_exact_mut(chunk_len(PLANES));
             for ((own, first), message) in choices.tree.iter().zip(&choices.first).zip(messages) {
                 for plane in 0..PLANES {
-                    let correction = [own[plane][0] ^ first[plane][0], own[plane][1] ^ first[plane][1]];
-                    message[at + plane * ROW_LEN..][..ROW_LEN].copy_from_slice(&planes::row_bytes(&correction));
+                    let correction = [
+                        own[plane][0] ^ first[plane][0],
+                        own[plane][1] ^ first[plane][1],
+                    ];
+                    message[at + plane * ROW_LEN..][..ROW_LEN]
+                        .copy_from_slice(&planes::row_bytes(&correction));
                 }
             }
         }
@@ -60,7 +72,10 @@ impl OtReceiver {
         let chunks = n.div_ceil(CHUNK);
         let begin = corrections.len();
         corrections.resize(begin + chunks * chunk_len(PLANES), 0);
-        let mut choices = Choices { first: Vec::new(), tree: Vec::new() };
+        let mut choices = Choices {
+            first: Vec::new(),
+            tree: Vec::new(),
+        };
         let mut done = 0;
         for message in corrections[begin..].chunks_mut(batch_chunks(PLANES) * chunk_len(PLANES)) {
             let count = message.len() / chunk_len(PLANES);
@@ -72,7 +87,9 @@ impl OtReceiver {
                 let backend = self.expander.backend;
                 self.expander.transpose(index);
                 let tweak = (first + index as u64) * CHUNK as u64;
-                self.expander.hash.tmmo(backend, K::TWEAK, tweak, &mut *self.expander.blocks);
+                self.expander
+                    .hash
+                    .tmmo(backend, K::TWEAK, tweak, &mut *self.expander.blocks);
                 deliver(done..n.min(done + CHUNK), choices, &self.expander.blocks);
                 done += CHUNK;
             }
@@ -118,7 +135,7 @@ impl OtReceiverEngine for OtReceiver {
     ) -> Result<(), OtError> {
         check_len("choices of random OTs", n, choices.len())?;
         check_len("pads of random OTs", n, pads.len())?;
-        let mask = super::expand::pad_mask(bits)?;
+        let mask = pad_mask(bits)?;
         self.extend::<1, RandomOt>(n, 0, corrections, |range, rows, hashes| {
             planes::elements(rows, &mut choices[range.clone()]);
             for (pad, hash) in pads[range].iter_mut().zip(hashes) {
@@ -132,17 +149,25 @@ impl OtReceiverEngine for OtReceiver {
 #[cfg(test)]
 impl OtReceiver {
     /// One batch of u (elements) and v, not hashed.
-    pub(super) fn vole<const PLANES: usize, K: Kind<PLANES>>(&mut self, corrections: &mut Vec<u8>) -> (Vec<u8>, Vec<u128>) {
+    pub(super) fn vole<const PLANES: usize, K: Kind<PLANES>>(
+        &mut self,
+        corrections: &mut Vec<u8>,
+    ) -> (Vec<u8>, Vec<u128>) {
         let count = batch_chunks(PLANES);
         let rows = vec![[[0; 2]; PLANES]; count];
-        let mut choices = Choices { first: rows.clone(), tree: rows };
+        let mut choices = Choices {
+            first: rows.clone(),
+            tree: rows,
+        };
         *corrections = vec![0; count * chunk_len(PLANES)];
         self.batch::<PLANES, K>(0, &mut choices, corrections);
         let mut u = vec![0; count * CHUNK];
         for (rows, u) in choices.first.iter().zip(u.chunks_mut(CHUNK)) {
             planes::elements(rows, u);
         }
-        let v = (0..count).flat_map(|index| *self.expander.transpose(index)).collect();
+        let v = (0..count)
+            .flat_map(|index| *self.expander.transpose(index))
+            .collect();
         (u, v)
     }
 

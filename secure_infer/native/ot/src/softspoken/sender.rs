@@ -1,9 +1,10 @@
 //! The party with Delta. It only listens.
 
-use zeroize::ZeroizeOnDrop;
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use super::expand::{
-    Expander, Kind, OneOf16, RandomOt, batch_chunks, chunk_len, one_of_16_len, pad_mask, random_ot_len,
+    Expander, Kind, OneOf16, RandomOt, batch_chunks, chunk_len, one_of_16_len, pad_mask,
+    random_ot_len,
 };
 use crate::aes::AesKey;
 use crate::engine::OtSenderEngine;
@@ -32,7 +33,11 @@ struct Hashing<'a> {
 
 impl OtSender {
     pub(super) fn new(delta: u128, leaves: &[u128], hash_key: u128) -> Self {
-        Self { expander: Expander::new(leaves, 1, hash_key), multiples: multiples(delta), used: [0; 2] }
+        Self {
+            expander: Expander::new(leaves, 1, hash_key),
+            multiples: multiples(delta),
+            used: [0; 2],
+        }
     }
 
     /// Makes one batch from its corrections.
@@ -43,12 +48,16 @@ impl OtSender {
         corrections: &[u8],
     ) {
         for tree in 0..TREES {
-            let delta = std::array::from_fn(|j| (self.multiples[1] >> (4 * tree + j) & 1).wrapping_neg());
+            let delta =
+                std::array::from_fn(|j| (self.multiples[1] >> (4 * tree + j) & 1).wrapping_neg());
             if tree == 0 {
                 rows.fill([[0; 2]; PLANES]);
             } else {
                 let at = (tree - 1) * PLANES * ROW_LEN;
-                for (rows, message) in rows.iter_mut().zip(corrections.chunks_exact(chunk_len(PLANES))) {
+                for (rows, message) in rows
+                    .iter_mut()
+                    .zip(corrections.chunks_exact(chunk_len(PLANES)))
+                {
                     let message = &message[at..at + PLANES * ROW_LEN];
                     for (row, bytes) in rows.iter_mut().zip(message.as_chunks::<ROW_LEN>().0) {
                         *row = planes::row_from_bytes(bytes);
@@ -67,18 +76,27 @@ impl OtSender {
         corrections: &[u8],
         mut deliver: impl FnMut(std::ops::Range<usize>, &Hashing<'_>, &mut [u128; CHUNK]),
     ) {
-        let mut rows = Vec::new();
+        let mut rows = Zeroizing::new(vec![[[0; 2]; PLANES]; batch_chunks(PLANES)]);
         let mut done = 0;
         for message in corrections.chunks(batch_chunks(PLANES) * chunk_len(PLANES)) {
             let count = message.len() / chunk_len(PLANES);
-            rows.resize(count, [[0; 2]; PLANES]);
             let first = self.used[counter];
-            self.batch::<PLANES, K>(first, &mut rows, message);
+            self.batch::<PLANES, K>(first, &mut rows[..count], message);
             for index in 0..count {
                 self.expander.transpose(index);
-                let Expander { backend, hash, blocks, .. } = &mut self.expander;
+                let Expander {
+                    backend,
+                    hash,
+                    blocks,
+                    ..
+                } = &mut self.expander;
                 let tweak = (first + index as u64) * CHUNK as u64;
-                let hashing = Hashing { backend: *backend, key: hash, tweak, multiples: &self.multiples };
+                let hashing = Hashing {
+                    backend: *backend,
+                    key: hash,
+                    tweak,
+                    multiples: &self.multiples,
+                };
                 deliver(done..n.min(done + CHUNK), &hashing, blocks);
                 done += CHUNK;
             }
@@ -97,12 +115,21 @@ impl OtSenderEngine for OtSender {
     }
 
     fn one_of_16(&mut self, n: usize, corrections: &[u8], pads: &mut [u16]) -> Result<(), OtError> {
-        check_len("corrections of one-of-sixteen OTs", one_of_16_len(n), corrections.len())?;
+        check_len(
+            "corrections of one-of-sixteen OTs",
+            one_of_16_len(n),
+            corrections.len(),
+        )?;
         check_len("pads of one-of-sixteen OTs", n, pads.len())?;
         self.extend::<4, OneOf16>(n, 1, corrections, |range, hashing, blocks| {
             let pads = &mut pads[range];
             let blocks = &blocks[..pads.len()];
-            let Hashing { backend, key, tweak, multiples } = *hashing;
+            let Hashing {
+                backend,
+                key,
+                tweak,
+                multiples,
+            } = *hashing;
             key.tmmo_bits_of_16(backend, OneOf16::TWEAK, tweak, blocks, multiples, pads);
         });
         Ok(())
@@ -117,16 +144,22 @@ impl OtSenderEngine for OtSender {
         pads1: &mut [u32],
     ) -> Result<(), OtError> {
         let mask = pad_mask(bits)?;
-        check_len("corrections of random OTs", random_ot_len(n), corrections.len())?;
+        check_len(
+            "corrections of random OTs",
+            random_ot_len(n),
+            corrections.len(),
+        )?;
         check_len("pads of choice 0", n, pads0.len())?;
         check_len("pads of choice 1", n, pads1.len())?;
-        let mut other = Box::new([0; CHUNK]);
+        let mut other = Zeroizing::new([0; CHUNK]);
         self.extend::<1, RandomOt>(n, 0, corrections, |range, hashing, blocks| {
             for (other, block) in other.iter_mut().zip(blocks.iter()) {
                 *other = block ^ hashing.multiples[1];
             }
             for (blocks, pads) in [(blocks, &mut *pads0), (&mut *other, &mut *pads1)] {
-                hashing.key.tmmo(hashing.backend, RandomOt::TWEAK, hashing.tweak, blocks);
+                hashing
+                    .key
+                    .tmmo(hashing.backend, RandomOt::TWEAK, hashing.tweak, blocks);
                 for (pad, hash) in pads[range.clone()].iter_mut().zip(blocks.iter()) {
                     *pad = *hash as u32 & mask;
                 }
@@ -144,16 +177,28 @@ fn multiples(delta: u128) -> [u128; 16] {
         let carry = powers[j - 1] >> 3 & LOW;
         powers[j] = (powers[j - 1] & (LOW * 7)) << 1 ^ carry ^ carry << 1;
     }
-    std::array::from_fn(|x| (0..4).filter(|j| x >> j & 1 == 1).fold(0, |sum, j| sum ^ powers[j]))
+    std::array::from_fn(|x| {
+        (0..4)
+            .filter(|j| x >> j & 1 == 1)
+            .fold(0, |sum, j| sum ^ powers[j])
+    })
 }
 
 #[cfg(test)]
 impl OtSender {
     /// One batch of w, not hashed, and all x*Delta.
-    pub(super) fn vole<const PLANES: usize, K: Kind<PLANES>>(&mut self, corrections: &[u8]) -> (Vec<u128>, [u128; 16]) {
+    pub(super) fn vole<const PLANES: usize, K: Kind<PLANES>>(
+        &mut self,
+        corrections: &[u8],
+    ) -> (Vec<u128>, [u128; 16]) {
         let count = batch_chunks(PLANES);
         self.batch::<PLANES, K>(0, &mut vec![[[0; 2]; PLANES]; count], corrections);
-        ((0..count).flat_map(|index| *self.expander.transpose(index)).collect(), self.multiples)
+        (
+            (0..count)
+                .flat_map(|index| *self.expander.transpose(index))
+                .collect(),
+            self.multiples,
+        )
     }
 
     pub(super) fn delta(&self) -> u128 {
