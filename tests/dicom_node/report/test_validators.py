@@ -34,7 +34,8 @@ def run(*command: str) -> str:
 def all_findings(result: InferenceResult) -> InferenceResult:
     names = (
         "No Finding, Enlarged Cardiomediastinum, Cardiomegaly, Lung Opacity, Lung Lesion, Edema, "
-        "Consolidation, Pneumonia, Atelectasis, Pneumothorax, Pleural Effusion, Pleural Other, Fracture, Support Devices"
+        "Consolidation, Pneumonia, Atelectasis, Pneumothorax, Pleural Effusion, Pleural Other, "
+        "Fracture, Support Devices"
     )
     findings = tuple(FindingResult(name.strip(), 0.07 * i, 0.5) for i, name in enumerate(names.split(",")))
     return InferenceResult(findings, (0.0,) * 14, result.bundle_id, "ef" * 32, result.finished_at, 1.0)
