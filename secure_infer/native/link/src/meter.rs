@@ -35,7 +35,7 @@ impl std::ops::AddAssign for Spent {
 pub type Place = (u8, Option<StepId>);
 
 /// Adds up what is spent in each place.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Meter {
     place: Option<Place>,
     since: Instant,
