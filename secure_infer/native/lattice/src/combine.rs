@@ -159,6 +159,7 @@ fn add_halves(sum: u64, low: f64, high: f64) -> u64 {
 mod tests {
     use super::*;
     use crate::Prg;
+    use rand_core::Rng;
 
     #[test]
     fn products_on_every_set_equal_the_portable_ones() {
@@ -197,13 +198,12 @@ mod tests {
         let polys: Vec<Poly> = (0..3)
             .map(|_| {
                 let mut poly = Poly::zero();
-                prg.fill_words(&mut poly[..]);
-                poly.iter_mut().for_each(|value| *value %= Q);
+                poly.iter_mut()
+                    .for_each(|value| *value = prg.next_u64() % Q);
                 poly
             })
             .collect();
-        let mut words = vec![0u64; 700 * 8];
-        prg.fill_words(&mut words);
+        let words: Vec<u64> = (0..700 * 8).map(|_| prg.next_u64()).collect();
         let terms: Vec<Term> = words[..700]
             .iter()
             .map(|w| Term {

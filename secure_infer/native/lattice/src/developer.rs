@@ -5,16 +5,18 @@
 
 use blindread_ring::unpack_u64;
 use rand_core::CryptoRng;
+use zeroize::Zeroizing;
 
 use crate::error::LatticeError;
 use crate::hint::{SECRET, secret_len, unpack_ternary};
 use crate::hospital::KEY;
 use crate::layout::Layout;
 use crate::ntt::{Poly, forward, inverse, pointwise};
-use crate::params::{Q, Q_BITS};
+use crate::params::{N, Q, Q_BITS};
 use crate::prg::Prg;
 use crate::rounding::{HALF, add_small, scale};
 use crate::sample::drowning;
+use crate::simd::widened;
 
 /// p_b of one image.
 pub struct DeveloperTicket {
@@ -57,20 +59,30 @@ impl DeveloperTicket {
         LatticeError::check_len("output", out.len(), layout.shape().out_len())?;
         let mut prg = Prg::from_rng(rng);
         let pixels = layout.shape().out_height() * layout.shape().out_width();
-        let mask = (1u32 << ring_bits) - 1;
         let (mut v, mut product) = (Poly::zero(), Poly::zero());
+        let mut shares = Zeroizing::new(vec![0u32; N]);
         for (index, secret) in secrets.chunks_exact(SECRET).enumerate() {
             let (output, residue) = (index / layout.residues(), index % layout.residues());
             unpack_ternary(secret, &mut v)?;
             forward(&mut v);
             pointwise(&v, &self.transformed, &mut product);
             inverse(&mut product);
-            let out = &mut out[output * pixels..][..pixels];
-            layout.for_outputs(residue, |coefficient, pixel| {
-                let noisy = add_small(product[coefficient], drowning(&mut prg));
-                out[pixel] = scale(noisy, ring_bits, HALF) as u32 & mask;
-            });
+            let end = layout.outputs_end(residue);
+            let (product, shares) = (&mut product[..end], &mut shares[..end]);
+            product
+                .iter_mut()
+                .for_each(|value| *value = add_small(*value, drowning(&mut prg)));
+            widened(|| round_products(product, ring_bits, shares));
+            layout.place_outputs(residue, shares, &mut out[output * pixels..][..pixels]);
         }
         Ok(())
+    }
+}
+
+/// round_{q -> t}(x)
+#[inline(always)]
+fn round_products(products: &[u64], ring_bits: u32, shares: &mut [u32]) {
+    for (&product, share) in products.iter().zip(shares) {
+        *share = scale(product, ring_bits, HALF) as u32 & ((1 << ring_bits) - 1);
     }
 }

@@ -11,14 +11,14 @@
 
 use blindread_ring::{pack_u64, unpack_u64};
 use rand_core::CryptoRng;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::error::LatticeError;
 use crate::hint::{HINT, hint_len};
 use crate::layout::Layout;
 use crate::ntt::{Poly, forward, inverse, pointwise};
 use crate::params::{HINT_BITS, N, Q, Q_BITS};
-use crate::prg::Prg;
+use crate::prg::{BUFFER, Prg};
 use crate::rounding::{HALF, scale};
 use crate::sample::{Public, add_errors, lift, public, ternary};
 use crate::simd::widened;
@@ -119,6 +119,7 @@ impl HospitalSecret {
         LatticeError::check_len("output", out.len(), layout.shape().out_len())?;
         let pixels = layout.shape().out_height() * layout.shape().out_width();
         let (mut poly, mut product) = (Poly::zero(), Poly::zero());
+        let mut shares = Zeroizing::new(vec![0u32; N]);
         for (index, hint) in hints.chunks_exact(HINT).enumerate() {
             let (output, residue) = (index / layout.residues(), index % layout.residues());
             unpack_u64(hint, HINT_BITS, &mut poly[..])?;
@@ -128,54 +129,49 @@ impl HospitalSecret {
             forward(&mut poly);
             pointwise(&poly, &self.transformed, &mut product);
             inverse(&mut product);
-            let out = &mut out[output * pixels..][..pixels];
-            layout.for_outputs(residue, |coefficient, pixel| {
-                out[pixel] = round_hint_product(product[coefficient], ring_bits);
-            });
+            let product = &*product;
+            widened(|| round_hint_products(product, ring_bits, &mut shares));
+            layout.place_outputs(residue, &shares, &mut out[output * pixels..][..pixels]);
         }
         Ok(())
     }
 }
 
-/// round_{q2 -> t}(-x) for the residue x of an integer below 2^46 in absolute value.
+/// round_{q2 -> t}(-x) for the residues x of integers below 2^46 in absolute value.
 #[inline(always)]
-fn round_hint_product(x: u64, ring_bits: u32) -> u32 {
-    let negative = (x > Q / 2) as i64;
-    let centred = x as i64 - (negative.wrapping_neg() & Q as i64);
+fn round_hint_products(products: &[u64; N], ring_bits: u32, shares: &mut [u32]) {
     let drop = HINT_BITS - ring_bits;
-    let rounded = ((1i64 << (drop - 1)) - centred) >> drop;
-    rounded as u32 & ((1 << ring_bits) - 1)
+    for (&x, share) in products.iter().zip(shares) {
+        // Q / 2 - x is negative for the residues that stand for negative integers
+        let centred = x as i64 - ((((Q / 2) as i64 - x as i64) >> 63) & Q as i64);
+        // the bits below ring_bits are the same whether the shift brings in zeros or signs
+        let rounded = ((1i64 << (drop - 1)) - centred) as u64 >> drop;
+        *share = rounded as u32 & ((1 << ring_bits) - 1);
+    }
 }
 
 /// r = floor((phase t + eta + (q - 1)/2) / q) modulo t for phase = -product, eta uniform in \[0, t).
 fn round_masks(prg: &mut Prg, product: &Poly, ring_bits: u32, masks: &mut [u32]) {
-    let mut etas = Zeroizing::new([0u64; N / 2]);
-    prg.fill_words(&mut etas[..]);
-    widened(|| round_masks_with(&etas, product, ring_bits, masks));
+    for (product, masks) in product.chunks(BUFFER / 4).zip(masks.chunks_mut(BUFFER / 4)) {
+        let etas = prg.refill();
+        widened(|| round_masks_with(etas, product, ring_bits, masks));
+    }
 }
 
 #[inline(always)]
-fn round_masks_with(etas: &[u64; N / 2], product: &Poly, ring_bits: u32, masks: &mut [u32]) {
+fn round_masks_with(etas: &[u8; BUFFER], product: &[u64], ring_bits: u32, masks: &mut [u32]) {
     let mask = (1u32 << ring_bits) - 1;
-    let pairs = product.chunks_exact(2).zip(masks.chunks_exact_mut(2));
-    for ((product, masks), &eta) in pairs.zip(etas.iter()) {
-        for (i, (&product, out)) in product.iter().zip(masks).enumerate() {
-            let phase = Q - product; // in 1..=q: q counts as 0, and t q / q = t = 0 as well
-            let eta = (eta >> (32 * i)) as u32 & mask;
-            *out = scale(phase, ring_bits, HALF + u64::from(eta)) as u32 & mask;
-        }
+    for ((&product, out), eta) in product.iter().zip(masks).zip(etas.as_chunks().0) {
+        let phase = Q - product; // in 1..=q: q counts as 0, and t q / q = t = 0 as well
+        let eta = u32::from_le_bytes(*eta) & mask;
+        *out = scale(phase, ring_bits, HALF + u64::from(eta)) as u32 & mask;
     }
 }
 
 fn fill_uniform(prg: &mut Prg, ring_bits: u32, out: &mut [u32]) {
-    let mask = (1u32 << ring_bits) - 1;
-    let mut words = [0u64; 128];
-    for pixels in out.chunks_mut(words.len()) {
-        prg.fill_words(&mut words);
-        pixels
-            .iter_mut()
-            .zip(words)
-            .for_each(|(pixel, word)| *pixel = word as u32 & mask);
+    for pixels in out.chunks_mut(BUFFER / 4) {
+        for (pixel, bytes) in pixels.iter_mut().zip(prg.refill().as_chunks().0) {
+            *pixel = u32::from_le_bytes(*bytes) & ((1 << ring_bits) - 1);
+        }
     }
-    words.zeroize();
 }

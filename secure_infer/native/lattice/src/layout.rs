@@ -102,15 +102,32 @@ impl Layout {
         terms
     }
 
-    /// Calls `visit(coefficient, pixel)` for the output pixels (index in [Ho, Wo]) of residue `residue`.
-    pub(crate) fn for_outputs(&self, residue: usize, mut visit: impl FnMut(usize, usize)) {
-        let (height, width) = (self.shape.out_height(), self.shape.out_width());
-        for y in 0..height {
-            let row = y * self.phases.width;
-            let skip = (self.residues + residue - row % self.residues) % self.residues;
-            for x in (skip..width).step_by(self.residues) {
-                visit((row + x) / self.residues, y * width + x);
+    /// Copies the outputs of residue `residue` from their coefficients to their pixels \[Ho, Wo\].
+    pub(crate) fn place_outputs(&self, residue: usize, coefficients: &[u32], out: &mut [u32]) {
+        let width = self.shape.out_width();
+        for (y, pixels) in out.chunks_exact_mut(width).enumerate() {
+            let (first, skip) = self.row(y, residue);
+            if self.residues == 1 {
+                pixels.copy_from_slice(&coefficients[first..first + width]);
+                continue;
             }
+            let pixels = pixels.iter_mut().skip(skip).step_by(self.residues);
+            pixels
+                .zip(&coefficients[first..])
+                .for_each(|(pixel, value)| *pixel = *value);
         }
+    }
+
+    /// One past the last coefficient that holds an output of residue `residue`.
+    pub(crate) fn outputs_end(&self, residue: usize) -> usize {
+        let last = (self.shape.out_height() - 1) * self.phases.width + self.shape.out_width() - 1;
+        (last + self.residues - residue) / self.residues
+    }
+
+    /// The coefficient of a row's first output of residue `residue`, and its column.
+    fn row(&self, y: usize, residue: usize) -> (usize, usize) {
+        let start = y * self.phases.width;
+        let skip = (self.residues + residue - start % self.residues) % self.residues;
+        ((start + skip) / self.residues, skip)
     }
 }

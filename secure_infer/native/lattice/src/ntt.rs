@@ -209,11 +209,13 @@ mod tests {
     use crate::Prg;
     use crate::simd::Set;
     use proptest::prelude::*;
+    use rand_core::Rng;
 
     fn random(seed: u8) -> Poly {
         let mut poly = Poly::zero();
-        Prg::from_seed(&[seed; 32]).fill_words(&mut poly[..]);
-        poly.iter_mut().for_each(|value| *value %= Q);
+        let mut prg = Prg::from_seed(&[seed; 32]);
+        poly.iter_mut()
+            .for_each(|value| *value = prg.next_u64() % Q);
         poly
     }
 

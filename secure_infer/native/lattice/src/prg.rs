@@ -7,7 +7,7 @@ use aes::{Aes128, Block};
 use rand_core::{CryptoRng, TryCryptoRng, TryRng};
 use zeroize::Zeroize;
 
-const BUFFER: usize = 4096;
+pub(crate) const BUFFER: usize = 4096;
 
 /// A cryptographic generator from a seed of 32 bytes: AES-128-CTR, key and first counter being the seed's halves.
 ///
@@ -56,27 +56,28 @@ impl Prg {
         let (blocks, tail) = Array::slice_as_chunks_mut(out);
         stream(&self.cipher, &mut self.counter, blocks);
         if !tail.is_empty() {
-            let (blocks, _) = Array::slice_as_chunks_mut(&mut self.buffer);
-            stream(&self.cipher, &mut self.counter, blocks);
-            tail.copy_from_slice(&self.buffer[..tail.len()]);
-            self.used = tail.len();
+            let count = tail.len();
+            tail.copy_from_slice(&self.refill()[..count]);
+            self.used = count;
         }
     }
 
-    /// Fills words.
-    pub fn fill_words(&mut self, out: &mut [u64]) {
-        let mut bytes = [0; 2048];
-        for words in out.chunks_mut(bytes.len() / 8) {
-            let bytes = &mut bytes[..8 * words.len()];
-            self.fill(bytes);
-            for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
-                let mut eight = [0; 8];
-                eight.copy_from_slice(bytes);
-                *word = u64::from_le_bytes(eight);
-            }
-        }
-        bytes.zeroize();
+    /// The next [`BUFFER`] bytes in place; what was left of the previous ones is dropped.
+    ///
+    /// For bulk sampling without copies to erase: the buffer is erased with the generator.
+    pub(crate) fn refill(&mut self) -> &[u8; BUFFER] {
+        let (blocks, _) = Array::slice_as_chunks_mut(&mut self.buffer);
+        stream(&self.cipher, &mut self.counter, blocks);
+        self.used = BUFFER;
+        &self.buffer
     }
+}
+
+/// Zeroes bytes for good: the barrier makes the compiler believe that they are read afterwards. (A volatile write for
+/// every single byte, as `zeroize` does it, would take as long as the sampling.)
+fn erase(bytes: &mut [u8]) {
+    bytes.fill(0);
+    std::hint::black_box(bytes);
 }
 
 fn stream(cipher: &Aes128, counter: &mut u128, blocks: &mut [Block]) {
@@ -121,7 +122,7 @@ impl TryCryptoRng for Prg {}
 
 impl Drop for Prg {
     fn drop(&mut self) {
-        self.buffer.zeroize();
+        erase(&mut self.buffer);
         self.counter.zeroize();
     }
 }

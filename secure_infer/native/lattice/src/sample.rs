@@ -3,11 +3,11 @@
 use rand_core::Rng;
 use rand_distr::{Distribution, StandardNormal};
 use sha2::{Digest, Sha256};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::ntt::Poly;
 use crate::params::{DROWNING_STD, ERROR_PAIRS, N, Q, Q_BITS};
-use crate::prg::Prg;
+use crate::prg::{BUFFER, Prg};
 use crate::rounding::add_small;
 use crate::simd::widened;
 
@@ -68,10 +68,8 @@ fn unpack50(bytes: &[u8], out: &mut [u64]) -> usize {
 /// Two random bits make a value, 11 is drawn again: how often depends on rejected bits only.
 pub(crate) fn ternary(prg: &mut Prg) -> Zeroizing<Vec<i8>> {
     let mut out = Zeroizing::new(Vec::with_capacity(N));
-    let mut bytes = [0u8; 512];
     while out.len() < N {
-        prg.fill(&mut bytes);
-        for byte in bytes {
+        for byte in prg.refill() {
             for pair in [byte & 3, byte >> 2 & 3, byte >> 4 & 3, byte >> 6] {
                 if pair < 3 && out.len() < N {
                     out.push(pair as i8 - 1);
@@ -79,7 +77,6 @@ pub(crate) fn ternary(prg: &mut Prg) -> Zeroizing<Vec<i8>> {
             }
         }
     }
-    bytes.zeroize();
     out
 }
 
@@ -92,25 +89,27 @@ pub(crate) fn lift(values: &[i8], out: &mut Poly) {
 
 /// Adds a centred binomial error of standard deviation 3.24 to every coefficient.
 pub(crate) fn add_errors(prg: &mut Prg, poly: &mut Poly) {
-    const MASK: u64 = (1 << ERROR_PAIRS) - 1;
-    let mut words = [0; 256];
-    for values in poly.chunks_mut(words.len()) {
-        prg.fill_words(&mut words);
-        widened(|| {
-            for (value, word) in values.iter_mut().zip(words) {
-                let plus = (word & MASK).count_ones() as i64;
-                let minus = (word >> ERROR_PAIRS & MASK).count_ones() as i64;
-                *value = add_small(*value, plus - minus);
-            }
-        });
+    for values in poly.chunks_mut(BUFFER / 8) {
+        let bytes = prg.refill();
+        widened(|| add_errors_from(bytes, values));
     }
-    words.zeroize();
+}
+
+#[inline(always)]
+fn add_errors_from(bytes: &[u8; BUFFER], values: &mut [u64]) {
+    const MASK: u64 = (1 << ERROR_PAIRS) - 1;
+    for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
+        let word = u64::from_le_bytes(*bytes);
+        let plus = (word & MASK).count_ones() as i64;
+        let minus = (word >> ERROR_PAIRS & MASK).count_ones() as i64;
+        *value = add_small(*value, plus - minus);
+    }
 }
 
 /// D's drowning noise for one coefficient.
 pub(crate) fn drowning(rng: &mut impl Rng) -> i64 {
     let normal: f64 = StandardNormal.sample(rng);
-    (normal * DROWNING_STD).round_ties_even() as i64
+    (normal * DROWNING_STD) as i64
 }
 
 #[cfg(test)]
