@@ -2,6 +2,6 @@
 
 from dicom_node.intake.errors import IntakeError
 from dicom_node.intake.pixels import display, pixels
-from dicom_node.intake.selection import select_study
+from dicom_node.intake.selection import narrow, select_study
 
-__all__ = ["IntakeError", "display", "pixels", "select_study"]
+__all__ = ["IntakeError", "display", "narrow", "pixels", "select_study"]

@@ -7,12 +7,12 @@ reason of the object that came furthest.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from enum import IntEnum
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydicom import Dataset
 from pydicom.multival import MultiValue
@@ -141,6 +141,25 @@ class Verdict:
     reason: Reason | None
     hold: bool = False
     rank: tuple[int, int, int, str] = (0, 0, 0, "")
+
+
+def narrow(rules: SelectionSettings, model_card: Mapping[str, Any]) -> SelectionSettings:
+    """A site's rules, within what the model is for (``intended_use`` in its card).
+
+    Modalities and views are those that both allow; of the ages the narrower range holds. Body parts are left
+    to the site, which knows how its modalities call them.
+    """
+    use = model_card.get("intended_use", {})
+    youngest, oldest = use.get("age_years", (None, None))
+    low = [age for age in (rules.minimum_age_years, youngest) if age is not None]
+    high = [age for age in (rules.maximum_age_years, oldest) if age is not None]
+    return replace(
+        rules,
+        modalities=tuple(m for m in rules.modalities if m in use.get("modalities", rules.modalities)),
+        views=tuple(v for v in rules.views if v in use.get("views", rules.views)),
+        minimum_age_years=max(low, default=None),
+        maximum_age_years=min(high, default=None),
+    )
 
 
 def select_study(

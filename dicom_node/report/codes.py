@@ -2,8 +2,8 @@
 
 A site's own code (``[[report.code]]``) comes first, then the model's own (``findings.json``), then the table
 here; what has no safe code takes one of a private scheme, which the report identifies (PS3.3 C.12.1.1.7).
-Every SNOMED CT identifier is checked by its Verhoeff digit when it is read: wrong ones look as good as right
-ones.
+Every SNOMED CT identifier is checked by its Verhoeff digit: the site's when the configuration is read, the
+others here. Wrong ones look as good as right ones.
 """
 
 import hashlib
@@ -13,29 +13,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from dicom_node.config import CodeSettings
+from dicom_node.config.load import valid_sctid
 from dicom_node.report.errors import CodeInvalid
 from dicom_node.steps import FindingResult
 
 PRIVATE_SCHEME: Final = "99BLINDREAD"
 """Coding Scheme Designator of the private codes (PS3.3 8.2: private ones begin with 99)."""
-
-_SNOMED: Final = re.compile(r"[1-9][0-9]{5,17}")
-
-# Verhoeff J, "Error Detecting Decimal Codes", 1969: multiplication in the dihedral group D5 ...
-_PRODUCT: Final = (
-    (0, 1, 2, 3, 4, 5, 6, 7, 8, 9),
-    (1, 2, 3, 4, 0, 6, 7, 8, 9, 5),
-    (2, 3, 4, 0, 1, 7, 8, 9, 5, 6),
-    (3, 4, 0, 1, 2, 8, 9, 5, 6, 7),
-    (4, 0, 1, 2, 3, 9, 5, 6, 7, 8),
-    (5, 9, 8, 7, 6, 0, 4, 3, 2, 1),
-    (6, 5, 9, 8, 7, 1, 0, 4, 3, 2),
-    (7, 6, 5, 9, 8, 2, 1, 0, 4, 3),
-    (8, 7, 6, 5, 9, 3, 2, 1, 0, 4),
-    (9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
-)
-# ... and a permutation applied once more for each place.
-_PERMUTATION: Final = (1, 5, 7, 6, 2, 8, 3, 0, 9, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +41,7 @@ class Concept:
                 raise CodeInvalid(f"code {name}", expected=f"1 to {longest} characters", got=repr(text))
         if not 1 <= len(self.scheme) <= 16:
             raise CodeInvalid("coding scheme", expected="1 to 16 characters", got=repr(self.scheme))
-        if self.scheme == "SCT" and not (_SNOMED.fullmatch(self.value) and verhoeff(self.value)):
+        if self.scheme == "SCT" and not valid_sctid(self.value):
             expected = "an identifier with a valid Verhoeff check digit"
             raise CodeInvalid(f"SNOMED CT code for {self.meaning}", expected=expected, got=self.value)
 
@@ -77,17 +60,6 @@ class FindingCode:
 
     concept: Concept
     site: Concept
-
-
-def verhoeff(digits: str) -> bool:
-    """Whether the last digit fits the others; finds every single error and every adjacent transposition."""
-    check = 0
-    for place, digit in enumerate(reversed(digits)):
-        value = int(digit)
-        for _ in range(place % 8):
-            value = _PERMUTATION[value]
-        check = _PRODUCT[check][value]
-    return check == 0
 
 
 LUNG: Final = Concept("39607008", "SCT", "Lung")
@@ -139,18 +111,6 @@ def finding_code(finding: FindingResult, overrides: Iterable[CodeSettings] = ())
             Concept(code.get("value", ""), code.get("scheme", ""), code.get("meaning", "")), site
         )
     return known or FindingCode(_private(finding.name), site)
-
-
-def check_overrides(overrides: Iterable[CodeSettings]) -> None:
-    """Check a site's codes; to be called when the configuration is read.
-
-    Raises
-    ------
-    CodeInvalid
-        Names the concept.
-    """
-    for override in overrides:
-        Concept(override.value, override.scheme, override.meaning)
 
 
 def _known(name: str) -> FindingCode | None:

@@ -7,7 +7,7 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import DigitalXRayImageStorageForProcessing
 
 from dicom_node.config import SelectionSettings
-from dicom_node.intake.selection import Reason, examine, select_study, view_of
+from dicom_node.intake.selection import Reason, examine, narrow, select_study, view_of
 
 Write = Callable[..., Path]
 RULES = SelectionSettings()
@@ -174,3 +174,16 @@ def test_furthest_object_speaks_for_the_study(radiograph: FileDataset, stored: W
     got = select_study([Path(get_testdata_file("CT_small.dcm")), lateral], RULES)
     assert got.reason == "intake.view"
     assert not got.hold
+
+
+def test_models_intended_use_narrows_the_sites_rules() -> None:
+    card = {"intended_use": {"modalities": ["CR", "SC"], "views": ["PA"], "age_years": [0, 6]}}
+    rules = SelectionSettings(modalities=("CR", "DX"), views=("PA", "AP"), minimum_age_years=1)
+    got = narrow(rules, card)
+    assert (got.modalities, got.views) == (("CR",), ("PA",))
+    assert (got.minimum_age_years, got.maximum_age_years) == (1, 6)
+    assert got.body_parts == rules.body_parts
+
+
+def test_card_without_limits_leaves_the_sites_rules() -> None:
+    assert narrow(RULES, {}) == RULES
