@@ -1,6 +1,6 @@
 //! GGM trees of depth 4: sixteen leaf seeds, all but one of which the OT sender may learn.
 //!
-//! Reference: SoftSpokenOT (eprint 2022/192), section 6 (punctured PRF from base OTs).
+//! Reference: the punctured PRF of SoftSpokenOT (eprint 2022/192), made from base OTs.
 //!
 //! Child b of a node s is AES_s("ggm" | b). Level l has the sums K_0, K_1 of its left and right children;
 //! who misses leaf delta chooses, at level l, the sum on the side that its path does *not* take.

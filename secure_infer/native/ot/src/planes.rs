@@ -55,7 +55,7 @@ fn add(a: Row, b: Row) -> Row {
     [a[0] ^ b[0], a[1] ^ b[1]]
 }
 
-/// (sum over x of rows[x], for each j: sum over x with bit j of rows[x]).
+/// (sum over x of `rows[x]`, for each j: sum over x with bit j of `rows[x]`).
 #[inline(always)]
 fn fold(mut rows: [Row; LEAVES]) -> (Row, [Row; 4]) {
     let mut sums = [[0; 2]; 4];
@@ -69,7 +69,7 @@ fn fold(mut rows: [Row; LEAVES]) -> (Row, [Row; 4]) {
     (rows[0], sums)
 }
 
-/// Rows of sum over j of a^j * sums[j], each of the sums an element with `PLANES` rows.
+/// Rows of the sum over j of `a^j * sums[.][j]`, each of the sums an element with `PLANES` rows.
 #[inline(always)]
 fn reduce<const PLANES: usize>(sums: [[Row; 4]; PLANES]) -> [Row; 4] {
     let mut degrees = [[0; 2]; 7];

@@ -1,8 +1,8 @@
 //! SoftSpokenOT with trees of 16 leaves: set-up and what both parties share.
 //!
 //! Reference: L. Roy, "SoftSpokenOT: quieter OT extension from small-field silent VOLE in the Minicrypt
-//! model" (CRYPTO 2022, eprint 2022/192), figure 7 (small-field VOLE) with the repetition code of length
-//! 32, semi-honest.
+//! model" (CRYPTO 2022, eprint 2022/192), sections 3.1 and 3.2: VOLE over a small field, here F_16, and
+//! the repetition code of length 32, semi-honest.
 //!
 //! Function: receiver gets random u and v, sender with Delta in F_16^32 gets w = v + u*Delta, then both
 //! hash. Two kinds, with separate streams and tweaks on the same trees:
@@ -18,10 +18,15 @@
 //! Error: none. Rounds: set-up one each way (8192 and 4128 bytes), then one message of the receiver per call.
 //! Bits: 31 per random OT and 124 per one-of-sixteen OT, in chunks of 256 OTs.
 //! Cost in AES blocks per OT (receiver, sender): random OT 4 + 2 and 3.75 + 4, one-of-sixteen OT 16 + 2
-//! and 15 + 32. Everything else (butterfly, transposition) is a few instructions per OT, and no
-//! 128-bit block leaves the cache.
+//! and 15 + 32 (streams + hashes, TMMO takes two). Everything else (butterfly, transposition) is a few
+//! instructions per OT, and no 128-bit block leaves the cache.
+//! Measured on one core of an AMD EPYC of the Zen 3 kind with VAES-256, million OTs per second (receiver,
+//! sender): random OT 130 and 105, one-of-sixteen OT 48 and 21. These are 0.8 to 1.0 G AES blocks per
+//! second, against 1.1 G of the counter kernel alone. `examples/speed.rs` measures it.
 //! Security: semi-honest, computational (base OTs, AES as a PRF and as an ideal cipher in TMMO). The
-//! receiver's message is masked by leaf Delta_i of each tree but the first; the sender sends nothing.
+//! receiver's corrections are masked by the leaf that the sender misses in each tree (32 of them for u and
+//! 31 corrections); the sender sends nothing. No branch and no address depends on Delta, u or a leaf.
+//! Secrets are zeroed on drop; what kernels leave on the stack is not.
 //!
 //! NOTE: the paper's consistency check against a malicious receiver is left out (semi-honest model).
 //! NOTE: trees 1 to 31 are corrected to tree 0, which is the systematic repetition code of the paper.

@@ -140,6 +140,38 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn any_bytes_from_the_peer_never_panic(seed: u64, request: Vec<u8>, answer: Vec<u8>, correction: u8) {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let mut full = request.repeat(1 + ReceiverSetup::REQUEST_LEN / request.len().max(1));
+        full.resize(ReceiverSetup::REQUEST_LEN, 7);
+        for request in [request, full] {
+            prop_assert!(ReceiverSetup::new(b"one").respond(&request, &mut rng).is_err());
+        }
+        let mut full = answer.repeat(1 + SenderSetup::ANSWER_LEN / answer.len().max(1));
+        full.resize(SenderSetup::ANSWER_LEN, 1);
+        let (setup, _) = SenderSetup::start(b"one", &mut rng);
+        prop_assert!(setup.finish(&answer).is_err());
+        let (setup, _) = SenderSetup::start(b"one", &mut rng);
+        // A random string is a point now and then; then the engine works, on nonsense.
+        if let Ok(mut sender) = setup.finish(&full) {
+            let corrections = vec![correction; one_of_16_len(300)];
+            prop_assert!(sender.one_of_16(300, &corrections, &mut [0; 300]).is_ok());
+        }
+    }
+}
+
+/// Compiles only if both engines can be given to another thread.
+#[test]
+fn engines_are_send() {
+    fn sendable<T: Send>() {}
+    sendable::<OtSender>();
+    sendable::<OtReceiver>();
+}
+
 #[test]
 fn kinds_used_in_different_orders_by_the_parties_agree() {
     let (mut sender, mut receiver) = pair(4);

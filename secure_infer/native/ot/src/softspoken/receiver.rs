@@ -12,6 +12,16 @@ use crate::planes::{self, CHUNK, ROW_LEN, Row};
 use crate::softspoken::TREES;
 
 /// SoftSpokenOT receiver: random choices u, shares v with w = v + u*Delta.
+///
+/// A secret: it is neither copied nor printed.
+/// ```compile_fail
+/// fn copied<T: Clone>() {}
+/// copied::<blindread_ot::OtReceiver>();
+/// ```
+/// ```compile_fail
+/// fn printed<T: std::fmt::Debug>() {}
+/// printed::<blindread_ot::OtReceiver>();
+/// ```
 #[derive(ZeroizeOnDrop)]
 pub struct OtReceiver {
     expander: Expander,

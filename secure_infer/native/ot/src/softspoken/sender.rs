@@ -14,6 +14,16 @@ use crate::simd::Backend;
 use crate::softspoken::TREES;
 
 /// SoftSpokenOT sender: Delta and shares w = v + u*Delta.
+///
+/// A secret: it is neither copied nor printed.
+/// ```compile_fail
+/// fn copied<T: Clone>() {}
+/// copied::<blindread_ot::OtSender>();
+/// ```
+/// ```compile_fail
+/// fn printed<T: std::fmt::Debug>() {}
+/// printed::<blindread_ot::OtSender>();
+/// ```
 #[derive(ZeroizeOnDrop)]
 pub struct OtSender {
     expander: Expander,
