@@ -1,0 +1,188 @@
+//! Where the time of one session goes: both parties in one process, random parameters, no network.
+//!
+//! `cargo run --release -p blindread-protocol --example profile -- program.json [hospital|developer]`
+//! prints seconds and bytes per phase and operation for both parties.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "an example may panic"
+)]
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use blindread_lattice::Prg;
+use blindread_protocol::channel::{Channel, ChannelError, Kind, Phase};
+use blindread_protocol::program::{Step, StepId};
+use blindread_protocol::{
+    Parameters, Plan, Program, StepParameters, developer, hospital, make_hints,
+};
+use common::{MemoryChannel, pair};
+
+/// Books the time between calls to phase and operation, and the time spent waiting apart.
+struct Timed {
+    inner: MemoryChannel,
+    plan: Arc<Plan>,
+    now: (Phase, StepId),
+    since: Instant,
+    book: BTreeMap<(u8, &'static str), (Duration, Duration, usize)>,
+}
+
+impl Timed {
+    fn new(inner: MemoryChannel, plan: Arc<Plan>) -> Self {
+        Self {
+            inner,
+            plan,
+            now: (Phase::Setup, 0),
+            since: Instant::now(),
+            book: BTreeMap::new(),
+        }
+    }
+
+    fn entry(&mut self) -> &mut (Duration, Duration, usize) {
+        let op = self.plan.program().steps()[self.now.1].kind_name();
+        self.book.entry((self.now.0 as u8, op)).or_default()
+    }
+
+    fn print(&self, who: &str) {
+        println!("{who}: phase op            busy s   waiting s   MB sent");
+        for ((phase, op), (busy, waiting, bytes)) in &self.book {
+            let phase = ["setup", "offline", "online"][usize::from(*phase)];
+            let (busy, waiting) = (busy.as_secs_f64(), waiting.as_secs_f64());
+            println!(
+                "  {phase:8} {op:12} {busy:9.3} {waiting:9.3} {:9.1}",
+                *bytes as f64 / 1e6
+            );
+        }
+    }
+}
+
+impl Channel for Timed {
+    fn send(&mut self, kind: Kind, body: &[u8]) -> Result<(), ChannelError> {
+        self.entry().2 += body.len();
+        self.inner.send_uncopied(kind, body.to_vec())
+    }
+
+    fn flush(&mut self) -> Result<(), ChannelError> {
+        Ok(())
+    }
+
+    fn recv(&mut self, kind: Kind, len: usize, body: &mut Vec<u8>) -> Result<(), ChannelError> {
+        let elapsed = self.since.elapsed();
+        self.entry().0 += elapsed;
+        let start = Instant::now();
+        let result = self.inner.recv(kind, len, body);
+        self.entry().1 += start.elapsed();
+        self.since = Instant::now();
+        result
+    }
+
+    fn enter(&mut self, phase: Phase, step: StepId) {
+        let elapsed = self.since.elapsed();
+        self.entry().0 += elapsed;
+        self.since = Instant::now();
+        self.now = (phase, step);
+    }
+}
+
+fn parameters(program: &Program) -> HashMap<String, StepParameters> {
+    let mut prg = Prg::from_seed(&[1; 32]);
+    let mut steps = HashMap::new();
+    for step in program.steps() {
+        let parameters = match step {
+            Step::Linear(s) => {
+                let shape = program.conv_shape(s).expect("shape");
+                let mut bytes = vec![0; 2 * shape.weights_len()];
+                prg.fill(&mut bytes);
+                let weights = bytes
+                    .chunks_exact(2)
+                    .map(|b| i16::from_le_bytes([b[0], b[1]]) >> 4)
+                    .collect();
+                StepParameters::Linear {
+                    weights,
+                    bias: vec![0; program.value(s.out).shape[0]],
+                }
+            }
+            Step::Relu(s) => {
+                let channels = program.value(s.out).shape[0];
+                StepParameters::Relu {
+                    threshold: vec![5; channels],
+                    flip: vec![false; channels],
+                }
+            }
+            Step::ReluClipped(s) => {
+                let channels = program.value(s.out).shape[0];
+                StepParameters::ReluClipped {
+                    threshold: vec![5; channels],
+                    ceiling: vec![700; channels],
+                }
+            }
+            _ => continue,
+        };
+        steps.insert(step.name().to_string(), parameters);
+    }
+    steps
+}
+
+fn main() {
+    let path = std::env::args().nth(1).expect("a program file");
+    let program =
+        Program::from_json(&std::fs::read_to_string(path).expect("readable")).expect("a program");
+    let parameters = Arc::new(Parameters::new(&program, parameters(&program)).expect("parameters"));
+    let plan = Arc::new(Plan::new(program).expect("plan"));
+    let start = Instant::now();
+    let (hints, secrets) = make_hints(
+        &plan,
+        &parameters,
+        &[7; 32],
+        &mut Prg::from_seed(&[2; 32]),
+        2,
+    )
+    .expect("hints");
+    println!(
+        "hints: {:.2} s on two threads, {:.1} MB",
+        start.elapsed().as_secs_f64(),
+        hints.len() as f64 / 1e6
+    );
+    let (h, d) = pair();
+    let (plan_d, secrets) = (plan.clone(), Arc::new(secrets));
+    let developer = thread::spawn(move || {
+        let mut d = Timed::new(d, plan_d.clone());
+        let mut session =
+            developer::Session::setup(&mut d, plan_d, parameters, secrets, [9; 32], [4; 32])
+                .expect("setup");
+        let ticket = session.prepare(&mut d, 0, [5; 32]).expect("offline");
+        session.infer(&mut d, ticket, 0.0, [6; 32]).expect("online");
+        d.enter(Phase::Online, 0);
+        d
+    });
+    let mut h = Timed::new(h, plan.clone());
+    let image = vec![100; plan.program().input_shape().iter().product()];
+    let mut session = hospital::Session::setup(
+        &mut h,
+        plan.clone(),
+        Arc::new(hints),
+        [7; 32],
+        [9; 32],
+        [3; 32],
+    )
+    .expect("setup");
+    let start = Instant::now();
+    let ticket = session.prepare(&mut h, 0, [8; 32]).expect("offline");
+    let offline = start.elapsed().as_secs_f64();
+    let start = Instant::now();
+    session.infer(&mut h, ticket, &image).expect("online");
+    let online = start.elapsed().as_secs_f64();
+    h.enter(Phase::Online, 0);
+    println!(
+        "{} comparisons, offline {offline:.2} s, online {online:.2} s",
+        plan.program().relu_count()
+    );
+    h.print("hospital");
+    developer.join().expect("developer").print("developer");
+}
