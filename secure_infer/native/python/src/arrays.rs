@@ -17,7 +17,7 @@ fn elements<T: Element + Copy>(
 ) -> Result<Vec<T>, Failure> {
     let wrong = || {
         Failure::new(
-            "parameters",
+            "private_parameters",
             format!("{what}: expected a C-contiguous {dtype} array, got another"),
         )
     };
@@ -65,7 +65,7 @@ fn to_dict<'py>(mapping: &Bound<'py, PyMapping>) -> PyResult<Bound<'py, PyDict>>
 fn step(name: &str, arrays: &Bound<'_, PyDict>) -> Result<StepParameters, Failure> {
     let missing = |kinds: &str| {
         Failure::new(
-            "parameters",
+            "private_parameters",
             format!("{name}: expected {kinds}, got other arrays"),
         )
     };

@@ -64,6 +64,6 @@ impl From<ProgramError> for Failure {
 
 impl From<ParameterError> for Failure {
     fn from(error: ParameterError) -> Self {
-        Self::new("parameters", error.to_string())
+        Self::new("private_parameters", error.to_string())
     }
 }
