@@ -28,8 +28,7 @@ $(STAMPS)/venv: requirements/dev.txt
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/native: $(STAMPS)/venv pyproject.toml $(RUST)
-	$(BIN)/maturin develop --release --locked --skip-install
-	$(BIN)/python -m pip install --no-build-isolation --no-deps --editable . --config-settings=build-args=--locked
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked --quiet
 	@mkdir -p $(STAMPS) && touch $@
 
 demo: setup

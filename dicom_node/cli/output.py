@@ -25,7 +25,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def show(arguments: argparse.Namespace, value: Any, text: Callable[[], str]) -> None:
     """Print a command's result, as JSON when asked for, else as `text` says."""
-    print(to_json(value) if arguments.json else text())
+    print(to_json(value) if arguments.json else text(), flush=True)
 
 
 def to_json(value: Any) -> str:

@@ -35,7 +35,7 @@ HOSPITAL_LIMITS: Final[Mapping[str, int]] = MappingProxyType(
 """The hospital half's files besides the manifest, each with its largest size in bytes."""
 
 DEVELOPER_LIMITS: Final[Mapping[str, int]] = MappingProxyType(
-    {"program.json": 1 << 24, "weights.npz": 1 << 31, "secrets.bin": 1 << 31}
+    {"program.json": 1 << 24, "findings.json": 1 << 18, "weights.npz": 1 << 31, "secrets.bin": 1 << 31}
 )
 """The same for the developer half."""
 

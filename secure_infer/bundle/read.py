@@ -145,6 +145,8 @@ class DeveloperBundle:
     ----------
     bundle_id, digest : str
         Those of the hospital's half.
+    findings : tuple of Finding
+        As in the hospital's half; their scales say how much noise a logit needs.
     parameters : mapping
         Step name to arrays; see `secure_infer.bundle.parameters.KINDS`.
     """
@@ -153,6 +155,7 @@ class DeveloperBundle:
     bundle_id: str
     digest: str
     program_json: str
+    findings: tuple[Finding, ...]
     parameters: Mapping[str, Mapping[str, NDArray[Any]]] = field(repr=False)
     secrets_entry: FileEntry = field(repr=False)
 
@@ -170,11 +173,13 @@ class DeveloperBundle:
         manifest = Manifest.parse(raw, "developer")
         program_json = _read(folder, "program.json", manifest.files["program.json"]).decode("utf-8", "strict")
         weights = _read(folder, "weights.npz", manifest.files["weights.npz"])
+        findings = _read(folder, "findings.json", manifest.files["findings.json"])
         return cls(
             path=folder,
             bundle_id=manifest.bundle_id,
             digest=manifest.hospital_manifest or "",
             program_json=program_json,
+            findings=parse_findings(findings),
             parameters=unpack_parameters(program_steps(program_json), weights),
             secrets_entry=manifest.files["secrets.bin"],
         )

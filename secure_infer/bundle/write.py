@@ -1,7 +1,7 @@
 """Writing a bundle: two halves, whole or not at all, and nothing of the developer's in the hospital's."""
 
 import hashlib
-import json
+import os
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
@@ -83,7 +83,12 @@ def write_bundle(
         "predictions.json": dump_json(predictions if predictions is not None else _predict(program_json)),
         "hints.bin": hints,
     }
-    developer = {"program.json": program_json.encode(), "weights.npz": weights_npz, "secrets.bin": tickets}
+    developer = {
+        "program.json": hospital["program.json"],
+        "findings.json": hospital["findings.json"],
+        "weights.npz": weights_npz,
+        "secrets.bin": tickets,
+    }
     _check_limits(hospital, HOSPITAL_LIMITS)
     _check_limits(developer, DEVELOPER_LIMITS)
     created = now_text()
@@ -101,10 +106,11 @@ def write_bundle(
 def _make_hints(program_json: str, parameters: Parameters, seed: bytes) -> tuple[bytes, bytes]:
     from secure_infer import _native  # the compiled core; everything else here works without it
 
-    linear = {step["name"]: step for step in json.loads(program_json)["steps"] if step["op"] == "linear"}
-    weights = {str(name): parameters[str(name)]["weights"] for name in linear}
-    hints, tickets = _native.make_hints(program_json, weights, seed)
-    return bytes(hints), bytes(tickets)
+    try:
+        return _native.make_hints(program_json, parameters, seed, threads=os.cpu_count() or 1)
+    except _native.NativeError as failure:
+        _code, message = failure.args
+        raise BundleFormat(str(message)) from None
 
 
 def _predict(program_json: str) -> Mapping[str, Any]:
