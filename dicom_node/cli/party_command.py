@@ -20,7 +20,7 @@ def add(commands: Commands) -> None:
         "serve",
         help="answer hospitals with a bundle's developer half",
         description="Serves until SIGTERM or Ctrl-C. Says where it listens on standard output, and logs "
-        "every session to standard error. It learns nothing of the images; hospitals learn the findings only.",
+        "every session to standard error. It learns nothing of the images; hospitals learn only findings.",
     )
     one.add_argument("--bundle", type=Path, required=True, metavar="BUNDLE", help="with its developer half")
     one.add_argument("--listen", default="0.0.0.0:7443", metavar="HOST:PORT", help="(%(default)s)")
