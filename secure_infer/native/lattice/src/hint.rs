@@ -10,21 +10,18 @@ use blindread_ring::pack_u64;
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
-use crate::combine::{Halves, combine};
 use crate::error::LatticeError;
 use crate::layout::Layout;
-use crate::ntt::{Poly, forward, inverse, pointwise};
+use crate::ntt::{Poly, forward, inverse, multiply_add};
 use crate::params::{HINT_BITS, N};
 use crate::prg::Prg;
-use crate::rounding::{HALF, scale};
+use crate::rounding::{HALF, add_small, scale};
 use crate::sample::{Public, add_errors, lift, public, ternary};
 
 /// Bytes of one hint.
 pub(crate) const HINT: usize = N * HINT_BITS as usize / 8;
 /// Bytes of one v_o, two bits a coefficient.
 pub(crate) const SECRET: usize = N / 4;
-/// Output polynomials that a thread computes at once.
-const UNIT: usize = 96;
 
 /// Bytes of a layer's hints.
 pub fn hint_len(layout: &Layout) -> usize {
@@ -56,7 +53,15 @@ pub fn hints(
     seeds.iter_mut().for_each(|seed| rng.fill_bytes(seed));
     let mut key = Poly::zero();
     public(public_seed, Public::Key, &mut key);
-    let inputs = expand_inputs(layout.in_polys(), public_seed, first_index, threads);
+    let inputs = in_threads(threads, layout.in_polys(), |index| {
+        let mut poly = Poly::zero();
+        public(
+            public_seed,
+            Public::Input(first_index.wrapping_add(index as u64)),
+            &mut poly,
+        );
+        poly
+    });
     let job = Job {
         layout,
         weights,
@@ -64,14 +69,11 @@ pub fn hints(
         inputs: &inputs,
         seeds: &seeds,
     };
-    let mut hints = vec![0; hint_len(layout)];
-    let mut secrets = Zeroizing::new(vec![0; secret_len(layout)]);
-    for (index, hint, secret) in in_threads(threads, job.units(), |unit| job.run(unit))
-        .into_iter()
-        .flatten()
-    {
-        hints[index * HINT..][..HINT].copy_from_slice(&hint);
-        secrets[index * SECRET..][..SECRET].copy_from_slice(&secret);
+    let mut hints = Vec::with_capacity(hint_len(layout));
+    let mut secrets = Zeroizing::new(Vec::with_capacity(secret_len(layout)));
+    for (hint, secret) in in_threads(threads, layout.out_polys(), |index| job.run(index)) {
+        hints.extend_from_slice(&hint);
+        secrets.extend_from_slice(&secret);
     }
     Ok((hints, secrets))
 }
@@ -107,78 +109,57 @@ fn in_threads<T: Send>(threads: usize, count: usize, work: impl Fn(usize) -> T +
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-/// The public input polynomials of a layer, by coefficients.
-fn expand_inputs(
-    count: usize,
-    public_seed: &[u8; 32],
-    first_index: u64,
-    threads: usize,
-) -> Vec<Halves> {
-    in_threads(threads, count, |index| {
-        let mut poly = Poly::zero();
-        public(
-            public_seed,
-            Public::Input(first_index.wrapping_add(index as u64)),
-            &mut poly,
-        );
-        inverse(&mut poly);
-        Halves::new(&poly)
-    })
-}
-
-/// The work of a layer, cut in units of outputs that share their terms.
+/// What the output polynomials of a layer are computed from.
 struct Job<'a> {
     layout: &'a Layout,
     weights: &'a [i16],
     key: &'a Poly,
-    inputs: &'a [Halves],
+    /// Transformed, like `key`.
+    inputs: &'a [Poly],
     seeds: &'a [[u8; 32]],
 }
 
-type Finished = (usize, Vec<u8>, Zeroizing<Vec<u8>>);
-
 impl Job<'_> {
-    fn units_per_group(&self) -> usize {
-        self.layout.shape().group_outputs().div_ceil(UNIT)
-    }
-
-    fn units(&self) -> usize {
-        self.layout.shape().spec().groups * self.layout.residues() * self.units_per_group()
-    }
-
-    fn run(&self, unit: usize) -> Vec<Finished> {
-        let (job, part) = (unit / self.units_per_group(), unit % self.units_per_group());
-        let (group, residue) = (job / self.layout.residues(), job % self.layout.residues());
-        let per_group = self.layout.shape().group_outputs();
-        let from = group * per_group + part * UNIT;
-        let count = UNIT.min(per_group - part * UNIT);
-        let terms = self.layout.terms(group, residue);
-        let weights = &self.weights[from * terms.len()..(from + count) * terms.len()];
-        let mut sums: Vec<Poly> = (0..count).map(|_| Poly::zero()).collect();
-        combine(self.inputs, &terms, weights, &mut sums);
-        let outputs = sums.iter_mut().enumerate();
-        outputs
-            .map(|(i, sum)| self.finish((from + i) * self.layout.residues() + residue, sum))
-            .collect()
-    }
-
-    /// Hides the sum of output polynomial `index` and rounds it.
-    fn finish(&self, index: usize, sum: &mut Poly) -> Finished {
+    /// The hint and the secret of output polynomial `index`.
+    fn run(&self, index: usize) -> (Vec<u8>, Zeroizing<Vec<u8>>) {
         let mut prg = Prg::from_seed(&self.seeds[index]);
         let secret = ternary(&mut prg);
-        let (mut v, mut mask) = (Poly::zero(), Poly::zero());
-        lift(&secret, &mut v);
-        forward(&mut v);
-        pointwise(&v, self.key, &mut mask);
-        inverse(&mut mask);
-        add_errors(&mut prg, &mut mask);
-        for (sum, &mask) in sum.iter_mut().zip(mask.iter()) {
-            let total = (*sum + mask) % crate::params::Q;
-            *sum = scale(total, HINT_BITS, HALF) & ((1 << HINT_BITS) - 1);
-        }
+        let (mut factor, mut sum) = (Poly::zero(), Poly::zero());
+        lift(&secret, &mut factor);
+        forward(&mut factor);
+        multiply_add(&factor, self.key, &mut sum);
+        self.add_products(index, &mut factor, &mut sum);
+        inverse(&mut sum);
+        add_errors(&mut prg, &mut sum);
+        sum.iter_mut()
+            .for_each(|value| *value = scale(*value, HINT_BITS, HALF) & ((1 << HINT_BITS) - 1));
         let mut hint = Vec::with_capacity(HINT);
         pack_u64(&sum[..], HINT_BITS, &mut hint);
-        (index, hint, pack_ternary(&secret))
+        (hint, pack_ternary(&secret))
+    }
+
+    /// sum += sum_i W\[index, i\] a_i, transformed.
+    ///
+    /// The taps and channels that meet in one input polynomial make up a sparse polynomial: one transform each, at
+    /// whatever number of weights.
+    fn add_products(&self, index: usize, factor: &mut Poly, sum: &mut Poly) {
+        let terms = self.layout.terms(index);
+        let weights = &self.weights[index / self.layout.residues() * terms.len()..][..terms.len()];
+        for terms in terms.chunk_by(|a, b| a.poly == b.poly) {
+            factor.fill(0);
+            for term in terms {
+                // X^-k = -X^(N - k)
+                let weight = i64::from(weights[term.weight]);
+                let (at, weight) = if term.shift == 0 {
+                    (0, weight)
+                } else {
+                    (N - term.shift, -weight)
+                };
+                factor[at] = add_small(factor[at], weight);
+            }
+            forward(factor);
+            multiply_add(factor, &self.inputs[terms[0].poly], sum);
+        }
     }
 }
 

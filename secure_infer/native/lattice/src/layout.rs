@@ -24,9 +24,11 @@ pub struct Layout {
     planes_per_poly: usize,
 }
 
-/// One summand of an output polynomial: weight times X^-shift times input polynomial.
+/// One summand of an output polynomial: a weight (by its index in the output's row of weights) times X^-shift times
+/// input polynomial.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Term {
+    pub weight: usize,
     pub poly: usize,
     pub shift: usize,
 }
@@ -77,28 +79,33 @@ impl Layout {
         from..planes.min(from + self.planes_per_poly)
     }
 
-    /// The summands of the outputs of `group` with residue `residue`, in the order of a weight row.
-    pub(crate) fn terms(&self, group: usize, residue: usize) -> Vec<Term> {
+    /// The summands of output polynomial `index`, input polynomial by input polynomial.
+    pub(crate) fn terms(&self, index: usize) -> Vec<Term> {
+        let (output, residue) = (index / self.residues, index % self.residues);
         let inputs = self.shape.group_inputs();
+        let first = output / self.shape.group_outputs() * inputs;
         let mut terms = Vec::with_capacity(inputs * self.phases.taps.len());
-        for channel in group * inputs..(group + 1) * inputs {
+        for channel in first..first + inputs {
             for tap in &self.phases.taps {
                 let plane = channel * self.phases.origins.len() + tap.phase;
-                terms.push(if self.residues == 1 {
+                let (poly, shift) = if self.residues == 1 {
                     let place = plane % self.planes_per_poly * self.phases.pixels();
-                    Term {
-                        poly: plane / self.planes_per_poly,
-                        shift: place + tap.offset,
-                    }
+                    (plane / self.planes_per_poly, place + tap.offset)
                 } else {
                     let at = residue + tap.offset;
-                    Term {
-                        poly: plane * self.residues + at % self.residues,
-                        shift: at / self.residues,
-                    }
+                    (
+                        plane * self.residues + at % self.residues,
+                        at / self.residues,
+                    )
+                };
+                terms.push(Term {
+                    weight: terms.len(),
+                    poly,
+                    shift,
                 });
             }
         }
+        terms.sort_by_key(|term| term.poly);
         terms
     }
 

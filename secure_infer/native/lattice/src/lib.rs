@@ -19,7 +19,6 @@
 //! - Requirement: every input polynomial of a bundle has its own index ([`Layout::in_polys`] many from
 //!   `first_index` on), used with one ring only.
 
-mod combine;
 mod developer;
 mod error;
 mod hint;

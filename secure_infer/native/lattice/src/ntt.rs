@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use zeroize::Zeroize;
 
 use crate::params::{LOG_N, N, Q, ROOT};
-use crate::rounding::{times_q, to_float, to_integer};
+use crate::rounding::{add_small, times_q, to_float, to_integer};
 use crate::simd;
 
 /// A polynomial, by coefficients or transformed; zeroed on drop since most are secret.
@@ -129,13 +129,19 @@ pub(crate) fn inverse(values: &mut [u64; N]) {
 
 /// out = a * b, value by value.
 pub(crate) fn pointwise(a: &[u64; N], b: &[u64; N], out: &mut [u64; N]) {
-    simd::pointwise(simd::set(), a, b, out);
+    out.fill(0);
+    multiply_add(a, b, out);
 }
 
-/// The portable twin of [`pointwise`].
-pub(crate) fn pointwise_portable(a: &[u64; N], b: &[u64; N], out: &mut [u64; N]) {
-    for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
-        *out = multiply_mod(a, b);
+/// sum += a * b, value by value.
+pub(crate) fn multiply_add(a: &[u64; N], b: &[u64; N], sum: &mut [u64; N]) {
+    simd::multiply_add(simd::set(), a, b, sum);
+}
+
+/// The portable twin of [`multiply_add`].
+pub(crate) fn multiply_add_portable(a: &[u64; N], b: &[u64; N], sum: &mut [u64; N]) {
+    for ((sum, &a), &b) in sum.iter_mut().zip(a).zip(b) {
+        *sum = add_small(*sum, multiply_mod(a, b) as i64);
     }
 }
 
@@ -240,7 +246,7 @@ mod tests {
         (*x, *y) = (**a, **b);
         simd::forward(set, &mut x);
         simd::forward(set, &mut y);
-        simd::pointwise(set, &x, &y, &mut z);
+        simd::multiply_add(set, &x, &y, &mut z);
         simd::inverse(set, &mut z);
         z
     }
@@ -291,8 +297,9 @@ mod tests {
                 prop_assert!(values[..] == start()[..], "{:?}", set);
                 simd::inverse(set, &mut other);
                 prop_assert!(other[..] == back[..], "{:?}", set);
-                simd::pointwise(set, &forth, &back, &mut values);
-                pointwise_portable(&forth, &back, &mut other);
+                (*values, *other) = (*start(), *start());
+                simd::multiply_add(set, &forth, &back, &mut values);
+                multiply_add_portable(&forth, &back, &mut other);
                 prop_assert!(values[..] == other[..], "{:?}", set);
             }
         }

@@ -43,7 +43,7 @@ pub(crate) fn scale(x: u64, bits: u32, add: u64) -> u64 {
         .wrapping_sub((rest < 0) as u64)
 }
 
-/// x + y modulo q for a small signed y.
+/// x + y modulo q for a signed y, -q <= y < q.
 #[inline(always)]
 pub(crate) fn add_small(x: u64, y: i64) -> u64 {
     let sum = x as i64 + y;
@@ -67,7 +67,7 @@ mod tests {
         }
 
         #[test]
-        fn small_sum_is_reduced(x in 0..Q, y in -(1i64 << 40)..1 << 40) {
+        fn small_sum_is_reduced(x in 0..Q, y in -(Q as i64)..Q as i64) {
             let exact = (i128::from(x) + i128::from(y)).rem_euclid(i128::from(Q));
             prop_assert_eq!(i128::from(add_small(x, y)), exact);
         }

@@ -6,8 +6,7 @@
 
 use std::sync::OnceLock;
 
-use crate::combine::{LANES, TILE, products_portable};
-use crate::ntt::{forward_portable, inverse_portable, pointwise_portable};
+use crate::ntt::{forward_portable, inverse_portable, multiply_add_portable};
 use crate::params::{N, Q};
 
 #[cfg(target_arch = "x86_64")]
@@ -106,29 +105,13 @@ pub(crate) fn inverse(set: Set, values: &mut [u64; N]) {
     }
 }
 
-/// out = a * b, value by value.
-pub(crate) fn pointwise(set: Set, a: &[u64; N], b: &[u64; N], out: &mut [u64; N]) {
+/// sum += a * b, value by value, all below q.
+pub(crate) fn multiply_add(set: Set, a: &[u64; N], b: &[u64; N], sum: &mut [u64; N]) {
     match set {
-        Set::Portable => pointwise_portable(a, b, out),
+        Set::Portable => multiply_add_portable(a, b, sum),
         // SAFETY: as in `forward`; a processor with IFMA has AVX2 and FMA.
         #[cfg(target_arch = "x86_64")]
-        Set::Avx2 | Set::Ifma => unsafe { avx2::pointwise(a, b, out) },
-    }
-}
-
-/// The sums of [`products_portable`].
-pub(crate) fn products<const O: usize>(
-    set: Set,
-    rows: &[[f64; TILE]],
-    panel: &[f64],
-    x: usize,
-) -> [[f64; LANES]; O] {
-    assert!(x + LANES <= TILE);
-    match set {
-        Set::Portable => products_portable::<O>(rows, panel, x),
-        // SAFETY: as in `pointwise`; x + LANES <= TILE is asserted above.
-        #[cfg(target_arch = "x86_64")]
-        Set::Avx2 | Set::Ifma => unsafe { avx2::products::<O>(rows, panel, x) },
+        Set::Avx2 | Set::Ifma => unsafe { avx2::multiply_add(a, b, sum) },
     }
 }
 

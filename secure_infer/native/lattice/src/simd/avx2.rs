@@ -8,7 +8,6 @@
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
 
-use crate::combine::{LANES, TILE};
 use crate::ntt::{inverse_n, inverse_root, multiply_mod, roots};
 use crate::params::{N, Q, ROOT};
 
@@ -389,47 +388,20 @@ pub(super) unsafe fn inverse(values: &mut [u64; N]) {
 /// # Safety
 /// The processor has AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn pointwise(a: &[u64; N], b: &[u64; N], out: &mut [u64; N]) {
+pub(super) unsafe fn multiply_add(a: &[u64; N], b: &[u64; N], sum: &mut [u64; N]) {
     for i in (0..N).step_by(4) {
         // SAFETY: i + 4 <= N.
         unsafe {
             let a = from_words(_mm256_loadu_si256(a.as_ptr().add(i).cast()));
             let b = from_words(_mm256_loadu_si256(b.as_ptr().add(i).cast()));
+            let at = sum.as_mut_ptr().add(i).cast();
+            // b is up to q here, twice a root: the product is at most q (1/2 + 1/4 + 1/8)
             let quotient = _mm256_mul_pd(b, _mm256_set1_pd(Q_INVERSE));
-            let product = multiply(a, [b, quotient]);
-            _mm256_storeu_si256(out.as_mut_ptr().add(i).cast(), to_words(product));
+            let total = _mm256_add_pd(
+                from_words(_mm256_loadu_si256(at)),
+                multiply(a, [b, quotient]),
+            );
+            _mm256_storeu_si256(at, to_words(total));
         }
     }
-}
-
-/// # Safety
-/// The processor has AVX2 and FMA; x + LANES <= TILE.
-#[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn products<const O: usize>(
-    rows: &[[f64; TILE]],
-    panel: &[f64],
-    x: usize,
-) -> [[f64; LANES]; O] {
-    let mut sums = [[_mm256_setzero_pd(); 2]; O];
-    for (row, weights) in rows.iter().zip(panel.chunks_exact(O)) {
-        // SAFETY: x + 8 <= TILE, the length of a row.
-        let values = unsafe {
-            let at = row.as_ptr().add(x);
-            [_mm256_loadu_pd(at), _mm256_loadu_pd(at.add(4))]
-        };
-        for (o, sums) in sums.iter_mut().enumerate() {
-            let weight = _mm256_set1_pd(weights[o]);
-            sums[0] = _mm256_fmadd_pd(values[0], weight, sums[0]);
-            sums[1] = _mm256_fmadd_pd(values[1], weight, sums[1]);
-        }
-    }
-    let mut out = [[0.0; LANES]; O];
-    for (out, sums) in out.iter_mut().zip(sums) {
-        // SAFETY: LANES = 8 numbers.
-        unsafe {
-            _mm256_storeu_pd(out.as_mut_ptr(), sums[0]);
-            _mm256_storeu_pd(out.as_mut_ptr().add(4), sums[1]);
-        }
-    }
-    out
 }
