@@ -26,7 +26,7 @@ Event = dict[str, Any]
 
 def output_noise(findings: tuple[Finding, ...], logit_std: float = LOGIT_NOISE) -> float:
     """The noise on opened integers, in raw units, that is `logit_std` on every logit or less."""
-    return logit_std / max(finding.logit_scale for finding in findings)
+    return logit_std / max(abs(finding.logit_scale) for finding in findings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,12 +140,13 @@ class DeveloperServer:
         return self._server.hospitals
 
     def serve_forever(self) -> None:
-        """Wait until `shutdown` is called, or Ctrl-C, which is passed on after a shutdown."""
-        try:
-            while not self._stop.wait(_PERIOD_S):
-                pass
-        finally:
-            self.shutdown()
+        """Wait until `shutdown` is called.
+
+        An exception of a signal handler, such as Ctrl-C's, passes through; the server runs on until the
+        caller shuts it down, with or without grace.
+        """
+        while not self._stop.wait(_PERIOD_S):
+            pass
 
     def shutdown(self, *, grace_s: float = 0.0) -> None:
         """Accept nobody any more, end idle sessions, give running work `grace_s` seconds, stop the rest."""

@@ -41,7 +41,7 @@ class Credentials:
             With the file, or what is wrong in it.
         """
         paths = (self.authority, self.certificate, self.key)
-        authority, certificate, key = (read_bounded(path, MAX_PEM_BYTES, KeyFileError) for path in paths)
+        authority, certificate, key = (_read(path) for path in paths)
         with translated():
             return _native.Credentials(authority, certificate, key, fingerprints=list(self.fingerprints))
 
@@ -92,3 +92,8 @@ class Endpoint:
         """The limits of every wait, for the core."""
         short = min(HANDSHAKE_S, self.timeout_s)
         return {"connect": short, "handshake": short, "silence": self.timeout_s}
+
+
+def _read(path: Path) -> bytes:
+    # Secrets are often mounted as symbolic links.
+    return read_bounded(path, MAX_PEM_BYTES, KeyFileError, follow_links=True)

@@ -46,14 +46,13 @@ class HospitalClient:
 
     def __enter__(self) -> Self:
         credentials = self._endpoint.credentials.load()
+        model = self._load()
         with translated():
-            if self._model is None:
-                self._model = _load_model(self._bundle)
             self._session = _native.HospitalSession.connect(
                 self._endpoint.address,
                 self._endpoint.server_name or self._endpoint.host,
                 credentials,
-                self._model,
+                model,
                 timeouts_s=dict(self._endpoint.timeouts_s),
             )
         return self
@@ -64,6 +63,10 @@ class HospitalClient:
         session, self._session = self._session, None
         if session is not None:
             session.close()
+
+    def load(self) -> None:
+        """Read the hints now instead of at the first connection."""
+        self._load()
 
     @property
     def bundle(self) -> HospitalBundle:
@@ -146,8 +149,11 @@ class HospitalClient:
             raise PeerUnreachable("hospital's client", expected="a connection", got="none")
         return self._session
 
-
-def _load_model(bundle: HospitalBundle) -> _native.HospitalModel:
-    return _native.HospitalModel(
-        bundle.program_json, bundle.load_hints(), bundle.public_seed, bytes.fromhex(bundle.digest)
-    )
+    def _load(self) -> _native.HospitalModel:
+        if self._model is None:
+            bundle = self._bundle
+            with translated():
+                self._model = _native.HospitalModel(
+                    bundle.program_json, bundle.load_hints(), bundle.public_seed, bytes.fromhex(bundle.digest)
+                )
+        return self._model

@@ -1,0 +1,306 @@
+"""Both parties on this machine, as two processes with TLS between them; or the plain function to compare.
+
+The certificates are made for one run and thrown away; images go to the hospital's process through a folder
+that only this user can read.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secure_infer import keys
+from secure_infer.bundle import DeveloperBundle, HospitalBundle
+from secure_infer.errors import PeerUnreachable, RuntimeFailure, SecureInferError
+from secure_infer.runtime.backends.reference import ReferenceBackend
+from secure_infer.runtime.coding import Inference, encode_image, interpret, to_probabilities
+from secure_infer.runtime.developer import LOGIT_NOISE, output_noise
+
+Backend = Literal["secure", "reference", "float"]
+Image = NDArray[np.float32]
+Progress = Callable[[str, int, int], None]
+
+#: For a party on this machine to stop by itself before it is killed.
+_FAREWELL_S: Final = 10.0
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What one phase cost over all images, as the hospital saw it.
+
+    Attributes
+    ----------
+    seconds : float
+        Wall-clock time.
+    bytes_to_developer, bytes_to_hospital : int
+        Of messages; without TLS.
+    round_trips : int
+    """
+
+    seconds: float
+    bytes_to_developer: int
+    bytes_to_hospital: int
+    round_trips: int
+
+
+@dataclass(frozen=True, eq=False)
+class LocalRun:
+    """The answers, and what they cost where two parties ran.
+
+    Attributes
+    ----------
+    answers : tuple of Inference
+        One per image.
+    setup, offline, online : Phase or None
+        None for the plain backends.
+    max_rss_mb : dict
+        Peak memory of the ``hospital`` and the ``developer``.
+    stats : dict
+        By phase and step, see `HospitalClient.stats`.
+    """
+
+    answers: tuple[Inference, ...]
+    setup: Phase | None = None
+    offline: Phase | None = None
+    online: Phase | None = None
+    max_rss_mb: dict[str, float] = field(default_factory=dict)
+    stats: dict[str, Any] = field(default_factory=dict)
+
+
+def run_local(
+    bundle: Path | str,
+    images: Sequence[Image],
+    *,
+    backend: Backend = "secure",
+    model: Path | None = None,
+    threads: int = 1,
+    logit_noise: float = LOGIT_NOISE,
+    timeout_s: float = 600.0,
+    progress: Progress | None = None,
+) -> LocalRun:
+    """Run a bundle with both halves on images, here.
+
+    Parameters
+    ----------
+    bundle : Path or str
+        The folder with ``hospital`` and ``developer`` in it.
+    images : arrays [H, W] or [H, W, C]
+        In the model's own input units.
+    backend : str
+        ``secure``: two processes and the real protocol. ``reference``: the program in the clear, without the
+        protocol's roundings. ``float``: the model itself; needs `model` and the developer's extra.
+    model : Path, optional
+        The folder that the bundle was compiled from; for ``float`` only.
+    threads : int
+        Cores of each party; where there are enough, each party gets its own.
+    logit_noise : float
+        Standard deviation of the developer's noise on each logit; for ``secure`` only.
+    timeout_s : float
+        For each wait on the other party.
+    progress : callable, optional
+        Called with what is being done, how much is done, and how much there is to do.
+
+    Raises
+    ------
+    SecureInferError
+        What either party raised.
+    """
+    halves = HospitalBundle.open(bundle), DeveloperBundle.open(bundle)
+    halves[1].check_counterpart(halves[0])
+    tell = progress or (lambda _what, _done, _total: None)
+    if backend == "reference":
+        return LocalRun(tuple(_counted(tell, "reference", images, _reference(*halves))))
+    if backend == "float":
+        if model is None:
+            raise RuntimeFailure("backend float", expected="the model's folder", got="none")
+        return LocalRun(tuple(_counted(tell, "float", images, _float(halves[0], model))))
+    coded = [encode_image(image, halves[0]) for image in images]  # what isn't acceptable is found now
+    del coded
+    noise = output_noise(halves[0].findings, logit_noise)
+    return _two_parties(Path(bundle), halves[0], images, threads, noise, timeout_s, tell)
+
+
+def _counted(
+    tell: Progress, what: str, images: Sequence[Image], answer: Callable[[Image], Inference]
+) -> Iterator[Inference]:
+    for done, image in enumerate(images):
+        tell(what, done, len(images))
+        yield answer(image)
+    tell(what, len(images), len(images))
+
+
+def _reference(hospital: HospitalBundle, developer: DeveloperBundle) -> Callable[[Image], Inference]:
+    backend = ReferenceBackend(developer.program, developer.parameters)
+
+    def answer(image: Image) -> Inference:
+        return interpret(list(backend.run(encode_image(image, hospital)).values()), hospital.findings)
+
+    return answer
+
+
+def _float(hospital: HospitalBundle, folder: Path) -> Callable[[Image], Inference]:
+    # Imported here: the compiler comes with the developer's extra.
+    from secure_infer.compiler.folder import open_folder
+    from secure_infer.compiler.frontends import read_model
+    from secure_infer.compiler.graph import outputs_of
+    from secure_infer.compiler.options import with_input
+
+    opened = open_folder(folder)
+    graph = with_input(read_model(opened.model).graph, opened.options.input)
+
+    def answer(image: Image) -> Inference:
+        pixels = np.asarray(image, np.float32)
+        pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+        logits = np.asarray(outputs_of(graph, pixels)[0].ravel(), np.float64)
+        return Inference(logits, to_probabilities(logits, hospital.findings), hospital.findings)
+
+    return answer
+
+
+class Party:
+    """A party's process; a context manager that ends it."""
+
+    def __init__(self, settings: Path) -> None:
+        self._role = json.loads(settings.read_text())["role"]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "secure_infer.runtime.party_process", str(settings)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pipe(self._process.stdin).close()
+        try:
+            self._process.wait(_FAREWELL_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._pipe(self._process.stdout).close()
+
+    def expect(self, event: str) -> dict[str, Any]:
+        """The next line, which must be this event; a failure is raised as what it was there."""
+        line = self._pipe(self._process.stdout).readline()
+        if not line:
+            raise PeerUnreachable(f"{self._role}'s process", expected=event, got="its end")
+        said: dict[str, Any] = json.loads(line)
+        if said["event"] == "failed":
+            raise _error_of(said["code"])(said["message"])
+        if said["event"] != event:
+            raise RuntimeFailure(f"{self._role}'s process", expected=event, got=said["event"])
+        return said
+
+    def finish(self) -> dict[str, Any]:
+        """Ask it to stop and wait for its last word."""
+        self._pipe(self._process.stdin).close()
+        return self.expect("end")
+
+    @staticmethod
+    def _pipe(pipe: IO[str] | None) -> IO[str]:
+        assert pipe is not None
+        return pipe
+
+
+def _error_of(code: str) -> type[SecureInferError]:
+    kinds = [SecureInferError]
+    for kind in kinds:
+        if kind.code == code:
+            return kind
+        kinds.extend(kind.__subclasses__())
+    return SecureInferError
+
+
+@contextmanager
+def _running(
+    bundle: Path, images: Sequence[Image], threads: int, noise: float, timeout_s: float
+) -> Iterator[tuple[Party, Party]]:
+    """Both processes, connected settings between them, and a folder that is gone afterwards."""
+    cores = _cores(threads)
+    with tempfile.TemporaryDirectory(prefix="blindread-") as name, ExitStack() as stack:
+        folder = Path(name)
+        keys.create_authority(folder / "authority", "one run on one machine")
+        common = {"bundle": str(bundle.resolve()), "timeout_s": timeout_s}
+        settings = {}
+        for role, own in zip(("developer", "hospital"), cores, strict=True):
+            pair = keys.issue(folder / "authority", folder / role, _role(role), role, ["127.0.0.1"])
+            files = {
+                "authority": str(folder / "authority" / "ca.pem"),
+                "certificate": str(pair.public),
+                "key": str(pair.private),
+            }
+            settings[role] = {**common, **files, "role": role, "cores": own}
+        developer = stack.enter_context(
+            Party(_write(folder / "developer.json", {**settings["developer"], "output_noise": noise}))
+        )
+        port = developer.expect("ready")["port"]
+        paths = [str(folder / f"image{index}.npy") for index in range(len(images))]
+        for path, image in zip(paths, images, strict=True):
+            np.save(path, np.asarray(image, np.float32), allow_pickle=False)
+        wanted = {**settings["hospital"], "port": port, "images": paths}
+        yield developer, stack.enter_context(Party(_write(folder / "hospital.json", wanted)))
+
+
+def _two_parties(
+    bundle: Path,
+    half: HospitalBundle,
+    images: Sequence[Image],
+    threads: int,
+    noise: float,
+    timeout_s: float,
+    tell: Progress,
+) -> LocalRun:
+    answers: list[Inference] = []
+    offline_s = online_s = 0.0
+    with _running(bundle, images, threads, noise, timeout_s) as (developer, hospital):
+        tell("load", 0, 1)
+        hospital.expect("ready")
+        setup_s = hospital.expect("connected")["seconds"]
+        for done in range(len(images)):
+            tell("offline", done, len(images))
+            offline_s += hospital.expect("prepared")["seconds"]
+            tell("online", done, len(images))
+            said = hospital.expect("answered")
+            online_s += said["seconds"]
+            logits = np.array(said["logits"])
+            answers.append(Inference(logits, to_probabilities(logits, half.findings), half.findings))
+        tell("online", len(images), len(images))
+        end = hospital.expect("end")
+        memory = {"hospital": end["max_rss_mb"], "developer": developer.finish()["max_rss_mb"]}
+    stats = end["stats"]
+    seconds = {"setup": setup_s, "offline": offline_s, "online": online_s}
+    phases = {name: _phase(seconds[name], stats[name]) for name in seconds}
+    return LocalRun(tuple(answers), **phases, max_rss_mb=memory, stats=stats)
+
+
+def _phase(seconds: float, stats: dict[str, Any]) -> Phase:
+    return Phase(seconds, stats["bytes_sent"], stats["bytes_received"], stats["round_trips"])
+
+
+def _cores(threads: int) -> tuple[list[int], list[int]]:
+    """Cores for the developer and the hospital; none if there are not enough for both."""
+    available = sorted(os.sched_getaffinity(0))
+    if threads < 1 or 2 * threads > len(available):
+        return [], []
+    return available[:threads], available[threads : 2 * threads]
+
+
+def _role(role: str) -> keys.Role:
+    return "developer" if role == "developer" else "hospital"
+
+
+def _write(path: Path, settings: dict[str, Any]) -> Path:
+    path.write_text(json.dumps(settings))
+    return path
