@@ -1,9 +1,11 @@
 """Networks of `keras.applications` with random weights and calibrated statistics, for benchmarks.
 
-A freshly initialised network has batch-normalisations that normalise nothing, and values that die
-out or explode. Here every batch-normalisation gets the statistics of its own inputs on a few images,
-layer by layer, and random factors and offsets, some of the factors negative, so that the arithmetic
-is as hard as a trained network's. These are no diagnostic models and must not be presented as any.
+A freshly initialised network has batch-normalisations that normalise nothing, values that die out or
+explode, and filters that pass noise rather than shapes: half a grey level of noise on the picture
+changes its outputs altogether, which says nothing about arithmetic. Here every batch-normalisation
+gets the statistics of its own inputs on a few images, layer by layer, with random factors and
+offsets, some of the factors negative, and kernels get a random mean over their taps, as trained ones
+have. These are no diagnostic models and must not be presented as any.
 """
 
 from __future__ import annotations
@@ -16,8 +18,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from secure_infer.compiler.compile import CompileOptions
-from secure_infer.compiler.options import InputOptions
+from secure_infer.compiler.options import CompileOptions, InputOptions
 from secure_infer.errors import OptionError
 
 Array = NDArray[np.float64]
@@ -25,6 +26,8 @@ Array = NDArray[np.float64]
 _IMAGES = 8
 _NEGATIVE_FACTORS = 0.1
 _LOGIT_SPREAD = 1.5
+_ROUGHNESS = 0.4
+_QUIET = 0.05
 
 
 @dataclass(frozen=True)
@@ -108,16 +111,28 @@ def _calibrate(model: Any, batch: NDArray[np.float32], rng: np.random.Generator)
             layer = node.operation
             if isinstance(layer, keras.layers.BatchNormalization):
                 _set_statistics(layer, np.asarray(inputs[0], np.float64), rng)
+            _smooth(layer, rng)
             argument = inputs[0] if len(inputs) == 1 else inputs
             if isinstance(layer, keras.layers.Dense) and layer.name == "predictions":
                 _set_spread(layer, np.asarray(inputs[0], np.float64), rng)
             values[id(node.output_tensors[0])] = layer(argument)
 
 
+def _smooth(layer: Any, rng: np.random.Generator) -> None:
+    """Give the spatial kernels of a layer a random mean: [kh, kw, ...] with kh * kw > 1."""
+    for name in ("kernel", "depthwise_kernel"):
+        variable = getattr(layer, name, None)
+        if variable is None or len(variable.shape) != 4 or variable.shape[0] * variable.shape[1] == 1:
+            continue
+        kernel = np.asarray(variable, np.float64)
+        mean = rng.normal(0.0, kernel.std(), kernel.shape[2:])
+        variable.assign(_ROUGHNESS * kernel + mean)
+
+
 def _set_statistics(layer: Any, x: Array, rng: np.random.Generator) -> None:
     axes = tuple(range(x.ndim - 1))
     mean, variance = x.mean(axis=axes), x.var(axis=axes)
-    variance = np.maximum(variance, 1e-3 * variance.max() + 1e-12)
+    variance = np.maximum(variance, _QUIET * variance.mean() + 1e-12)
     channels = x.shape[-1]
     layer.moving_mean.assign(mean)
     layer.moving_variance.assign(variance)
@@ -125,7 +140,7 @@ def _set_statistics(layer: Any, x: Array, rng: np.random.Generator) -> None:
         sign = np.where(rng.random(channels) < _NEGATIVE_FACTORS, -1.0, 1.0)
         layer.gamma.assign(sign * rng.uniform(0.5, 1.5, channels))
     if layer.center:
-        layer.beta.assign(rng.normal(0.0, 0.3, channels))
+        layer.beta.assign(rng.normal(0.6, 0.3, channels))
 
 
 def _set_spread(layer: Any, x: Array, rng: np.random.Generator) -> None:

@@ -50,7 +50,7 @@ class PrecisionOptions:
 
     def __post_init__(self) -> None:
         _check("window_low", self.window_low, 0, 16)
-        _check("window_high", self.window_high, self.window_low + 4, self.window_low + 15)
+        _check("window_high", self.window_high, self.window_low + 4, self.window_low + 16)
         _check("margin", self.margin, 1.0, 1024.0)
         _check("clamp_margin", self.clamp_margin, 1.0, self.margin)
         _check("final_margin", self.final_margin, 1.0, 1024.0)
