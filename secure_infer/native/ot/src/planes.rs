@@ -1,7 +1,7 @@
 //! From sixteen leaf streams to rows of v or w, and from rows to 128-bit blocks, one per OT.
 //!
 //! OTs come in chunks of 256. Within a chunk a *row* holds one bit of each of its 256 OTs; element of
-//! F_16 = F_2[a]/(a^4 + a + 1) are four rows, least significant first. Row 4 i + j of a chunk is bit j
+//! `F_16 = F_2[a]/(a^4 + a + 1)` are four rows, least significant first. Row 4 i + j of a chunk is bit j
 //! of the share of tree i.
 
 use zeroize::Zeroize;

@@ -11,6 +11,8 @@ use crate::softspoken::TREES;
 
 /// A kind of extension, by the number of bits of u.
 pub(super) trait Kind<const PLANES: usize> {
+    /// Which of a party's two counters of used chunks.
+    const COUNTER: usize;
     /// High half of the counters of this kind's leaf streams.
     const STREAM: u64;
     /// High half of its hash tweaks.
@@ -23,11 +25,13 @@ pub(super) struct RandomOt;
 pub(super) struct OneOf16;
 
 impl Kind<1> for RandomOt {
+    const COUNTER: usize = 0;
     const STREAM: u64 = u64::from_le_bytes(*b"sso1 prg");
     const TWEAK: u64 = u64::from_le_bytes(*b"sso1 tcr");
 }
 
 impl Kind<4> for OneOf16 {
+    const COUNTER: usize = 1;
     const STREAM: u64 = u64::from_le_bytes(*b"sso4 prg");
     const TWEAK: u64 = u64::from_le_bytes(*b"sso4 tcr");
 }

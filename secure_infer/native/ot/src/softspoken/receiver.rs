@@ -25,7 +25,7 @@ use crate::softspoken::TREES;
 #[derive(ZeroizeOnDrop)]
 pub struct OtReceiver {
     expander: Expander,
-    /// Chunks used so far: random OTs, one-of-sixteen OTs.
+    /// Chunks used so far, by [`Kind::COUNTER`].
     used: [u64; 2],
 }
 
@@ -75,7 +75,6 @@ impl OtReceiver {
     fn extend<const PLANES: usize, K: Kind<PLANES>>(
         &mut self,
         n: usize,
-        counter: usize,
         corrections: &mut Vec<u8>,
         mut deliver: impl FnMut(std::ops::Range<usize>, &[Row; PLANES], &[u128; CHUNK]),
     ) {
@@ -91,7 +90,7 @@ impl OtReceiver {
             let count = message.len() / chunk_len(PLANES);
             choices.first.resize(count, [[0; 2]; PLANES]);
             choices.tree.resize(count, [[0; 2]; PLANES]);
-            let first = self.used[counter];
+            let first = self.used[K::COUNTER];
             self.batch::<PLANES, K>(first, &mut choices, message);
             for (index, choices) in choices.first.iter().enumerate() {
                 let backend = self.expander.backend;
@@ -103,7 +102,7 @@ impl OtReceiver {
                 deliver(done..n.min(done + CHUNK), choices, &self.expander.blocks);
                 done += CHUNK;
             }
-            self.used[counter] += count as u64;
+            self.used[K::COUNTER] += count as u64;
         }
     }
 }
@@ -126,7 +125,7 @@ impl OtReceiverEngine for OtReceiver {
     ) -> Result<(), OtError> {
         check_len("omega of one-of-sixteen OTs", n, omega.len())?;
         check_len("pads of one-of-sixteen OTs", n, pads.len())?;
-        self.extend::<4, OneOf16>(n, 1, corrections, |range, rows, hashes| {
+        self.extend::<4, OneOf16>(n, corrections, |range, rows, hashes| {
             planes::elements(rows, &mut omega[range.clone()]);
             for (pad, hash) in pads[range].iter_mut().zip(hashes) {
                 *pad = *hash as u8 & 1;
@@ -146,7 +145,7 @@ impl OtReceiverEngine for OtReceiver {
         check_len("choices of random OTs", n, choices.len())?;
         check_len("pads of random OTs", n, pads.len())?;
         let mask = pad_mask(bits)?;
-        self.extend::<1, RandomOt>(n, 0, corrections, |range, rows, hashes| {
+        self.extend::<1, RandomOt>(n, corrections, |range, rows, hashes| {
             planes::elements(rows, &mut choices[range.clone()]);
             for (pad, hash) in pads[range].iter_mut().zip(hashes) {
                 *pad = *hash as u32 & mask;

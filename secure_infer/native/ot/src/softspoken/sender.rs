@@ -29,7 +29,7 @@ pub struct OtSender {
     expander: Expander,
     /// Entry x is x*Delta, nibble by nibble in F_16.
     multiples: [u128; 16],
-    /// Chunks used so far: random OTs, one-of-sixteen OTs.
+    /// Chunks used so far, by [`Kind::COUNTER`].
     used: [u64; 2],
 }
 
@@ -82,7 +82,6 @@ impl OtSender {
     fn extend<const PLANES: usize, K: Kind<PLANES>>(
         &mut self,
         n: usize,
-        counter: usize,
         corrections: &[u8],
         mut deliver: impl FnMut(std::ops::Range<usize>, &Hashing<'_>, &mut [u128; CHUNK]),
     ) {
@@ -90,7 +89,7 @@ impl OtSender {
         let mut done = 0;
         for message in corrections.chunks(batch_chunks(PLANES) * chunk_len(PLANES)) {
             let count = message.len() / chunk_len(PLANES);
-            let first = self.used[counter];
+            let first = self.used[K::COUNTER];
             self.batch::<PLANES, K>(first, &mut rows[..count], message);
             for index in 0..count {
                 self.expander.transpose(index);
@@ -110,7 +109,7 @@ impl OtSender {
                 deliver(done..n.min(done + CHUNK), &hashing, blocks);
                 done += CHUNK;
             }
-            self.used[counter] += count as u64;
+            self.used[K::COUNTER] += count as u64;
         }
     }
 }
@@ -131,7 +130,7 @@ impl OtSenderEngine for OtSender {
             corrections.len(),
         )?;
         check_len("pads of one-of-sixteen OTs", n, pads.len())?;
-        self.extend::<4, OneOf16>(n, 1, corrections, |range, hashing, blocks| {
+        self.extend::<4, OneOf16>(n, corrections, |range, hashing, blocks| {
             let pads = &mut pads[range];
             let blocks = &blocks[..pads.len()];
             let Hashing {
@@ -162,7 +161,7 @@ impl OtSenderEngine for OtSender {
         check_len("pads of choice 0", n, pads0.len())?;
         check_len("pads of choice 1", n, pads1.len())?;
         let mut other = Zeroizing::new([0; CHUNK]);
-        self.extend::<1, RandomOt>(n, 0, corrections, |range, hashing, blocks| {
+        self.extend::<1, RandomOt>(n, corrections, |range, hashing, blocks| {
             for (other, block) in other.iter_mut().zip(blocks.iter()) {
                 *other = block ^ hashing.multiples[1];
             }
