@@ -29,6 +29,8 @@ pub enum Instructions {
     Avx512,
     /// Dot products of 16-bit digits in 512-bit vectors.
     Avx512Vnni,
+    /// The arithmetic of [`Self::Avx512Vnni`] in plain Rust, to test it where the instructions are missing.
+    PortableDigits,
 }
 
 impl Instructions {
@@ -240,10 +242,15 @@ fn blocks(outputs: usize) -> impl Iterator<Item = (usize, usize)> {
 
 impl Plan {
     fn new(shape: &ConvShape, phases: &Phases, mut instructions: Instructions) -> Self {
-        if instructions == Instructions::Avx512Vnni && shape.group_inputs() == 1 {
-            instructions = simd::available(Instructions::Avx512); // digits come in pairs of channels
+        if shape.group_inputs() == 1 {
+            // digits come in pairs of channels
+            instructions = match instructions {
+                Instructions::Avx512Vnni => simd::available(Instructions::Avx512),
+                Instructions::PortableDigits => Instructions::Portable,
+                other => other,
+            };
         }
-        let digits = instructions == Instructions::Avx512Vnni;
+        let digits = simd::takes_digits(instructions);
         let reach = phases.taps.iter().map(|tap| tap.offset).max().unwrap_or(0);
         let positions = (shape.out_height() - 1) * phases.width + shape.out_width();
         let unit = simd::pixels(instructions);

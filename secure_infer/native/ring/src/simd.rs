@@ -7,9 +7,17 @@ use crate::kernel::{Block, Instructions};
 /// Pixels that one pass of the inner loop computes.
 pub(crate) fn pixels(instructions: Instructions) -> usize {
     match instructions {
-        Instructions::Portable | Instructions::Avx2 => 16,
+        Instructions::Portable | Instructions::PortableDigits | Instructions::Avx2 => 16,
         Instructions::Avx512 | Instructions::Avx512Vnni => 32,
     }
+}
+
+/// Whether the kernel's operands are pairs of 16-bit digits.
+pub(crate) fn takes_digits(instructions: Instructions) -> bool {
+    matches!(
+        instructions,
+        Instructions::Avx512Vnni | Instructions::PortableDigits
+    )
 }
 
 /// The set itself where the processor has it, otherwise plain Rust.
@@ -18,7 +26,7 @@ pub(crate) fn available(wanted: Instructions) -> Instructions {
     {
         let avx512 = || is_x86_feature_detected!("avx512f");
         let there = match wanted {
-            Instructions::Portable => true,
+            Instructions::Portable | Instructions::PortableDigits => true,
             Instructions::Avx2 => is_x86_feature_detected!("avx2"),
             Instructions::Avx512 => avx512(),
             Instructions::Avx512Vnni => avx512() && is_x86_feature_detected!("avx512vnni"),
@@ -27,7 +35,11 @@ pub(crate) fn available(wanted: Instructions) -> Instructions {
             return wanted;
         }
     }
-    Instructions::Portable
+    if wanted == Instructions::PortableDigits {
+        wanted
+    } else {
+        Instructions::Portable
+    }
 }
 
 /// The fastest set there; the 512-bit kernels must first agree with the portable one.
@@ -75,11 +87,12 @@ fn agrees(set: Instructions) -> bool {
                 first,
             };
             multiply(set, block, &operands, &mut acc);
-            if set == Instructions::Avx512Vnni {
-                digits_portable(block, &operands, &mut expected);
+            let twin = if takes_digits(set) {
+                Instructions::PortableDigits
             } else {
-                multiply(Instructions::Portable, block, &operands, &mut expected);
-            }
+                Instructions::Portable
+            };
+            multiply(twin, block, &operands, &mut expected);
             acc == expected
         })
     })
@@ -92,12 +105,7 @@ pub(crate) fn multiply(set: Instructions, outputs: usize, block: &Block<'_>, acc
         .iter()
         .max()
         .map_or(0, |&offset| offset as usize);
-    let reach = reach
-        + if set == Instructions::Avx512Vnni {
-            block.row
-        } else {
-            0
-        };
+    let reach = reach + if takes_digits(set) { block.row } else { 0 };
     assert!(block.tile.is_multiple_of(pixels(set)) && reach + block.tile <= block.slab.len());
     assert!(
         block.panel.len() >= block.offsets.len() * outputs && acc.len() >= outputs * block.tile
@@ -119,6 +127,7 @@ pub(crate) fn multiply(set: Instructions, outputs: usize, block: &Block<'_>, acc
     if set == available(set) {
         match set {
             Instructions::Portable => with_outputs!(words_portable),
+            Instructions::PortableDigits => digits_portable(outputs, block, acc),
             // SAFETY: `available` has found the instructions; the two asserts above say that all of
             // slab[offset..][..tile] (and the high-digit row behind it), panel[..rows * outputs] and
             // acc[..outputs * tile] exist and that the tile is a whole number of vector blocks.
@@ -130,7 +139,11 @@ pub(crate) fn multiply(set: Instructions, outputs: usize, block: &Block<'_>, acc
         }
         return;
     }
-    with_outputs!(words_portable);
+    if takes_digits(set) {
+        digits_portable(outputs, block, acc);
+    } else {
+        with_outputs!(words_portable);
+    }
 }
 
 fn words_portable<const O: usize>(block: &Block<'_>, acc: &mut [u32]) {
@@ -307,5 +320,47 @@ unsafe fn digits_avx512<const O: usize>(block: &Block<'_>, acc: &mut [u32]) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_there_agree_with_their_portable_twins() {
+        use Instructions::{Avx2, Avx512, Avx512Vnni, Portable, PortableDigits};
+        for set in [Portable, PortableDigits, Avx2, Avx512, Avx512Vnni] {
+            assert!(available(set) != set || agrees(set), "{set:?}");
+        }
+    }
+
+    #[test]
+    fn digits_and_words_give_different_sums_so_that_agreement_means_something() {
+        let operands = |first| Block {
+            slab: &[3 << 16 | 5; 64],
+            row: 32,
+            offsets: &[0],
+            panel: &[2 << 16 | 7],
+            tile: 16,
+            first,
+        };
+        let (mut digits, mut words) = ([1; 16], [1; 16]);
+        multiply(
+            Instructions::PortableDigits,
+            1,
+            &operands(false),
+            &mut digits,
+        );
+        multiply(Instructions::Portable, 1, &operands(false), &mut words);
+        assert_eq!(digits, [1 + (5 * 7 + 3 * 2) * 0x1_0001; 16]);
+        assert_eq!(words, [1 + 31 * 0x1_0000 + 35; 16]);
+        multiply(
+            Instructions::PortableDigits,
+            1,
+            &operands(true),
+            &mut digits,
+        );
+        assert_eq!(digits, [41 * 0x1_0001; 16]);
     }
 }

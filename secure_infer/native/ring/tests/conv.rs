@@ -53,8 +53,15 @@ fn check(spec: ConvSpec, seed: u64) {
         .collect();
     let padded = words(seed + 1, shape.padded_len());
     let expected = naive(&shape, &weights, &padded);
-    use Instructions::{Avx2, Avx512, Avx512Vnni, Portable};
-    for set in [Portable, Avx2, Avx512, Avx512Vnni, Instructions::detect()] {
+    use Instructions::{Avx2, Avx512, Avx512Vnni, Portable, PortableDigits};
+    for set in [
+        Portable,
+        PortableDigits,
+        Avx2,
+        Avx512,
+        Avx512Vnni,
+        Instructions::detect(),
+    ] {
         let kernel = ConvKernel::with_instructions(&shape, &weights, set).unwrap();
         let mut out = vec![7; shape.out_len()];
         kernel.apply(&padded, &mut out);
