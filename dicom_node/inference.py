@@ -6,10 +6,11 @@ Nothing else in the gateway (but for the command line) imports `secure_infer`.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,6 @@ from secure_infer.errors import (
     Timeout,
 )
 from secure_infer.keys import load_public_key
-from secure_infer.runtime import Endpoint, HospitalClient
 from secure_infer.runtime.preprocess import prepare
 
 _LOG = logging.getLogger(__name__)
@@ -60,6 +60,47 @@ _MEANING: tuple[tuple[type[SecureInferError], type[InferenceError]], ...] = (
 
 #: After these the connection may still be good.
 _HARMLESS = (ImageRejected,)
+
+
+class Answer(Protocol):
+    """`secure_infer.runtime.Inference`: what one run of the protocol gave."""
+
+    @property
+    def logits(self) -> Sequence[float] | NDArray[np.float64]:
+        """One for each finding."""
+        ...
+
+    @property
+    def probabilities(self) -> Sequence[float] | NDArray[np.float64]:
+        """One for each finding."""
+        ...
+
+
+class Client(Protocol):
+    """`secure_infer.runtime.HospitalClient`, connected between enter and exit."""
+
+    @property
+    def tickets_ready(self) -> int:
+        """How many inferences are prepared."""
+        ...
+
+    def prepare(self, count: int) -> object:
+        """Prepares inferences."""
+        ...
+
+    def infer(self, image: NDArray[np.float32]) -> Answer:
+        """Runs the protocol on one image in the model's input units."""
+        ...
+
+    def __enter__(self) -> Self:
+        """Connects."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ends the connection."""
+        ...
 
 
 def translate(error: SecureInferError) -> InferenceError:
@@ -112,7 +153,7 @@ class SecureInference:
         self,
         settings: InferenceSettings,
         *,
-        connect: Callable[[HospitalBundle, InferenceSettings], HospitalClient] | None = None,
+        connect: Callable[[HospitalBundle, InferenceSettings], Client] | None = None,
     ) -> None:
         self._settings = settings
         self._connect = connect or _connect
@@ -121,7 +162,7 @@ class SecureInference:
             self._bundle = HospitalBundle.open(settings.bundle, trusted)
         # One protocol run at a time on the one connection; reentrant for `_connected`.
         self._lock = threading.RLock()
-        self._client: HospitalClient | None = None
+        self._client: Client | None = None
         self._pause_s = _FIRST_PAUSE_S
         self._not_before = 0.0
 
@@ -192,7 +233,7 @@ class SecureInference:
                 client.__exit__(None, None, None)
 
     @contextmanager
-    def _connected(self) -> Iterator[HospitalClient]:
+    def _connected(self) -> Iterator[Client]:
         """The connection, made when there is none; given up after an error. Call with the lock held."""
         wait_s = self._not_before - time.monotonic()
         if self._client is None and wait_s > 0:
@@ -214,7 +255,10 @@ class SecureInference:
         self._pause_s = _FIRST_PAUSE_S
 
 
-def _connect(bundle: HospitalBundle, settings: InferenceSettings) -> HospitalClient:
+def _connect(bundle: HospitalBundle, settings: InferenceSettings) -> Client:
+    # Only who connects loads the protocol's core.
+    from secure_infer.runtime import Endpoint, HospitalClient
+
     return HospitalClient(
         bundle,
         Endpoint(

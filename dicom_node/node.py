@@ -45,13 +45,15 @@ class Node:
     ----------
     settings : Settings
         The whole configuration.
+    mains : mapping, optional
+        Name to main function of each process; the listener and the worker when it is left out.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, mains: Mapping[str, Callable[[Settings], None]] = _MAINS) -> None:
         self._settings = settings
         self._stop = threading.Event()
         self._context = multiprocessing.get_context("spawn")
-        self._children = [_Child(name, main) for name, main in _MAINS.items()]
+        self._children = [_Child(name, main) for name, main in mains.items()]
 
     def stop(self) -> None:
         """Makes `run` return after what is under way; threads and signal handlers may call it."""
@@ -102,14 +104,14 @@ class Node:
         )
         child.process.start()
         child.started_at = time.monotonic()
-        _LOG.info("process started", extra={"process": child.name, "pid": child.process.pid})
+        _LOG.info("process started", extra={"child": child.name, "pid": child.process.pid})
 
     def _bury(self, child: _Child) -> None:
         assert child.process is not None
         now = time.monotonic()
         if now - child.started_at > _HEALTHY_S:
             child.pause_s = _FIRST_PAUSE_S
-        said = {"process": child.name, "status": child.process.exitcode, "again_in_s": child.pause_s}
+        said = {"child": child.name, "status": child.process.exitcode, "again_in_s": child.pause_s}
         _LOG.error("process died", extra=said)
         child.process.close()
         child.process = None

@@ -35,6 +35,7 @@ APPLICATION_CONTEXT_UNKNOWN = Rejection(1, 1, 2, "application context name not s
 CALLING_AE_UNKNOWN = Rejection(1, 1, 3, "calling AE title not recognised")
 CALLING_ADDRESS_WRONG = Rejection(1, 1, 3, "calling AE title not allowed from this address")
 CALLED_AE_UNKNOWN = Rejection(1, 1, 7, "called AE title not recognised")
+TOO_MANY = Rejection(2, 3, 2, "local limit exceeded: too many associations")
 NO_ROOM = Rejection(2, 3, 2, "local limit exceeded: the spool's disk is almost full")
 
 
@@ -49,7 +50,12 @@ class Request:
 
 
 def admit(
-    request: Request, listener: ListenerSettings, peers: tuple[PeerSettings, ...], *, room: bool
+    request: Request,
+    listener: ListenerSettings,
+    peers: tuple[PeerSettings, ...],
+    *,
+    active: int,
+    room: bool,
 ) -> Rejection | None:
     """Decides about an association.
 
@@ -61,6 +67,8 @@ def admit(
         The port on which it asks.
     peers : tuple of PeerSettings
         Who may send.
+    active : int
+        Associations under way on this port, without this one.
     room : bool
         Whether the spool's disk has room.
 
@@ -78,6 +86,8 @@ def admit(
         return CALLING_AE_UNKNOWN
     if peer is not None and peer.addresses and not _within(request.address, peer.addresses):
         return CALLING_ADDRESS_WRONG
+    if active >= listener.max_associations:
+        return TOO_MANY
     if not room:
         return NO_ROOM
     return None

@@ -61,6 +61,7 @@ _PREFERRED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
 #: How long a connection may be silent before it asks for an association (PS3.8's ARTIM timer).
 _ARTIM_S = 10.0
+_SILENT_CONNECTIONS = 256
 _HIGH = 1
 
 
@@ -97,7 +98,8 @@ class Listener:
         entity = AE(ae_title=settings.ae_title)
         entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
         entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-        entity.maximum_associations = settings.max_associations
+        # `admit` counts the associations; pynetdicom counts connections that have not asked for one too.
+        entity.maximum_associations = settings.max_associations + _SILENT_CONNECTIONS
         entity.maximum_pdu_size = settings.max_pdu_bytes
         entity.acse_timeout = min(settings.timeout_s, _ARTIM_S)
         entity.dimse_timeout = settings.timeout_s
@@ -158,7 +160,14 @@ class Listener:
             application_context=str(primitive.application_context_name or ""),
         )
         said = {"calling": request.calling_ae, "called": request.called_ae, "address": request.address}
-        rejection = admit(request, self._settings, self._peers, room=self._spool.has_room())
+        others = [one for one in self._server.active_associations if one is not association]
+        rejection = admit(
+            request,
+            self._settings,
+            self._peers,
+            active=sum(one.requestor.primitive is not None for one in others),
+            room=self._spool.has_room(),
+        )
         if rejection is None:
             _LOG.debug("association admitted", extra=said)
             return True

@@ -1,9 +1,10 @@
 """pynetdicom's threaded server, made safe for clients that are silent, slow or never stop talking.
 
 NOTE: the stock server performs the TLS handshake in its accept loop, where one silent client keeps all
-others out; reads PDUs of any announced length into memory; and has no limit on an object's size. Here the
-accept loop only accepts, the handshake runs in the connection's own thread with a time-out, and a connection
-that announces too much is closed.
+others out; reads PDUs of any announced length into memory; has no limit on an object's size; and counts
+connections that never asked for an association as associations. Here the accept loop only accepts, the
+handshake runs in the connection's own thread with a time-out, and a connection that announces too much is
+closed.
 """
 
 import logging
@@ -63,7 +64,11 @@ class LimitedSocket(AssociationSocket):
         if nr_bytes > self._max_pdu_bytes or self._received > self._max_object_bytes:
             _LOG.warning("connection closed", extra={"reason": "PDU or object larger than the limit"})
             raise LimitExceeded("PDU or object larger than the limit")
-        return super().recv(nr_bytes)
+        read = super().recv(nr_bytes)
+        if len(read) < nr_bytes and self.assoc.requestor.primitive is None:
+            # NOTE: pynetdicom keeps an association's thread waiting for a request from a peer that is gone.
+            self.assoc.dul.to_user_queue.put(None)
+        return read
 
     def _shutdown_socket(self) -> None:
         # NOTE: the base class leaves the socket open when the peer was faster.

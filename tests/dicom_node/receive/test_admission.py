@@ -32,7 +32,7 @@ def request(
     ],
 )
 def test_stranger_is_rejected_with_the_reason_of_the_standard(asked: Request, code: tuple[int, ...]) -> None:
-    rejection = admit(asked, LISTENER, PEERS, room=True)
+    rejection = admit(asked, LISTENER, PEERS, active=0, room=True)
     assert rejection is not None
     assert (rejection.result, rejection.source, rejection.reason) == code
 
@@ -41,26 +41,42 @@ def test_stranger_is_rejected_with_the_reason_of_the_standard(asked: Request, co
     "address", ["10.0.0.5", "192.168.7.7", "::ffff:192.168.7.7", "fd00::1", "fd12::1%eth0"]
 )
 def test_peer_from_its_own_address_is_admitted(address: str) -> None:
-    assert admit(request(calling="ROOM1", address=address), LISTENER, PEERS, room=True) is None
+    assert admit(request(calling="ROOM1", address=address), LISTENER, PEERS, active=0, room=True) is None
 
 
 def test_full_disk_rejects_transiently_and_only_those_who_might_send() -> None:
-    rejection = admit(request(), LISTENER, PEERS, room=False)
+    rejection = admit(request(), LISTENER, PEERS, active=0, room=False)
     assert rejection is not None
     assert (rejection.result, rejection.source, rejection.reason) == (2, 3, 2)
-    stranger = admit(request(calling="STRANGER"), LISTENER, PEERS, room=False)
+    stranger = admit(request(calling="STRANGER"), LISTENER, PEERS, active=0, room=False)
     assert stranger is not None
     assert stranger.result == 1
 
 
 def test_any_caller_admits_strangers_but_keeps_known_peers_to_their_addresses() -> None:
     listener = ListenerSettings(ae_title="GATEWAY", any_caller=True)
-    assert admit(request(calling="STRANGER"), listener, PEERS, room=True) is None
-    assert admit(request(calling="ROOM1", address="10.9.9.9"), listener, PEERS, room=True) is not None
+    assert admit(request(calling="STRANGER"), listener, PEERS, active=0, room=True) is None
+    assert (
+        admit(request(calling="ROOM1", address="10.9.9.9"), listener, PEERS, active=0, room=True) is not None
+    )
 
 
 def test_any_called_admits_every_called_title() -> None:
     assert (
-        admit(request(called="X"), ListenerSettings(ae_title="GATEWAY", any_called=True), PEERS, room=True)
+        admit(
+            request(called="X"),
+            ListenerSettings(ae_title="GATEWAY", any_called=True),
+            PEERS,
+            active=0,
+            room=True,
+        )
         is None
     )
+
+
+@pytest.mark.parametrize(("active", "admitted"), [(0, True), (63, True), (64, False), (100, False)])
+def test_associations_are_counted(active: int, admitted: bool) -> None:
+    rejection = admit(request(), LISTENER, PEERS, active=active, room=True)
+    assert (rejection is None) is admitted
+    if rejection:
+        assert (rejection.result, rejection.source, rejection.reason) == (2, 3, 2)

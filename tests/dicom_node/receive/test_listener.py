@@ -338,13 +338,20 @@ def test_connection_that_speaks_something_else_is_closed_and_others_are_served(
 
 
 def test_silent_and_vanishing_clients_do_not_keep_others_out(start, associate, radiograph) -> None:
-    gateway = start()
+    gateway = start(max_associations=1)
     silent = [socket.create_connection(("127.0.0.1", gateway.port)) for _ in range(10)]
     for connection in silent[:5]:
         connection.close()
-    assert associate(gateway.port).send_c_store(radiograph()).Status == 0x0000
+    association = associate(gateway.port)
+    assert association.send_c_store(radiograph()).Status == 0x0000
+    association.release()
     for connection in silent[5:]:
         connection.close()
+    # pynetdicom alone would keep a thread for each of them until its time-out.
+    deadline = time.monotonic() + 4
+    while not gateway.listener.drained() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert gateway.listener.drained()
 
 
 def test_object_larger_than_the_limit_ends_the_association(start, associate, radiograph) -> None:
@@ -417,6 +424,7 @@ def test_many_associations_at_once_lose_nothing(start, associate, radiograph) ->
             )
             if answer.get("Status") != 0:
                 failures.append(answer)
+        association.release()
 
     threads = [threading.Thread(target=send, args=(number,)) for number in range(4)]
     for thread in threads:
