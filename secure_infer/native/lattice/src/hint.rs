@@ -205,7 +205,89 @@ pub(crate) fn unpack_ternary(bytes: &[u8], out: &mut Poly) -> Result<(), Lattice
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::params::Q;
+    use crate::params::{ERROR_PAIRS, Q};
+    use blindread_ring::{ConvShape, ConvSpec, unpack_u64};
+
+    /// The sum of shifted inputs, coefficient by coefficient, where shifts wrap with the other sign.
+    fn weighted_sum(layout: &Layout, weights: &[i16], index: usize, first_index: u64) -> Vec<i128> {
+        let terms = layout.terms(index);
+        let row = &weights[index / layout.residues() * terms.len()..];
+        let mut sum = vec![0i128; N];
+        for term in terms {
+            let mut input = Poly::zero();
+            public(
+                &[4; 32],
+                Public::Input(first_index + term.poly as u64),
+                &mut input,
+            );
+            inverse(&mut input);
+            for (i, sum) in sum.iter_mut().enumerate() {
+                let at = i + term.shift;
+                let value = i128::from(input[at % N]) * i128::from(row[term.weight]);
+                *sum += if at < N { value } else { -value };
+            }
+        }
+        sum
+    }
+
+    #[test]
+    fn hint_is_the_full_negacyclic_sum_within_error_and_rounding() {
+        let base = ConvSpec {
+            in_channels: 4,
+            in_height: 22,
+            in_width: 19,
+            out_channels: 4,
+            kernel: [3, 2],
+            stride: [1, 1],
+            dilation: [1, 1],
+            padding: [1, 0, 2, 1],
+            groups: 2,
+        };
+        let large = ConvSpec {
+            in_height: 70,
+            in_width: 68,
+            stride: [1, 2],
+            ..base
+        };
+        for spec in [base, large] {
+            let layout = Layout::new(&ConvShape::new(spec).unwrap());
+            let weights: Vec<i16> = (0..layout.shape().weights_len())
+                .map(|i| (i * 7919 % 65535) as i16)
+                .map(|w| w.max(-i16::MAX))
+                .collect();
+            let (all, secrets) = hints(
+                &layout,
+                &weights,
+                &[4; 32],
+                9,
+                &mut Prg::from_seed(&[8; 32]),
+                2,
+            )
+            .unwrap();
+            let mut key = Poly::zero();
+            public(&[4; 32], Public::Key, &mut key);
+            for index in [0, layout.out_polys() / 2, layout.out_polys() - 1] {
+                let (mut hint, mut v, mut mask) = (Poly::zero(), Poly::zero(), Poly::zero());
+                unpack_u64(&all[index * HINT..][..HINT], HINT_BITS, &mut hint[..]).unwrap();
+                unpack_ternary(&secrets[index * SECRET..][..SECRET], &mut v).unwrap();
+                forward(&mut v);
+                multiply_add(&v, &key, &mut mask);
+                inverse(&mut mask);
+                let sums = weighted_sum(&layout, &weights, index, 9);
+                let mut errors = 0i128;
+                for ((sum, &mask), &hint) in sums.iter().zip(mask.iter()).zip(hint.iter()) {
+                    let q = i128::from(Q);
+                    let exact = (sum + i128::from(mask)).rem_euclid(q);
+                    let rounded = (i128::from(hint) * q) >> HINT_BITS;
+                    let error = (rounded - exact + q / 2).rem_euclid(q) - q / 2;
+                    let bound = (q >> (HINT_BITS + 1)) + i128::from(ERROR_PAIRS) + 2;
+                    assert!(error.abs() <= bound, "{spec:?}, hint {index}: {error}");
+                    errors += error.abs();
+                }
+                assert!(errors > 0);
+            }
+        }
+    }
 
     #[test]
     fn ternary_values_packed_come_back_modulo_q() {
