@@ -64,8 +64,8 @@ fn correlate(spec: ConvSpec, weights: &[i16], bits: u32, prg: &mut Prg) -> [Vec<
     [masks, h, d]
 }
 
-/// Checks out_H + out_D = W r within six standard deviations, and the deviation itself where there is enough data.
-fn check(spec: ConvSpec, bits: u32, seed: u8) {
+/// Checks out_H + out_D = W r within `limit` standard deviations, and the deviation itself where there is enough data.
+fn check(spec: ConvSpec, bits: u32, seed: u8, limit: f64) {
     let mut prg = Prg::from_seed(&[seed; 32]);
     let shape = ConvShape::new(spec).unwrap();
     let weights: Vec<i16> = (0..shape.weights_len())
@@ -91,7 +91,7 @@ fn check(spec: ConvSpec, bits: u32, seed: u8) {
             largest = largest.max(error.abs());
         }
     }
-    assert!(largest < 6.0, "{spec:?}: {largest} deviations");
+    assert!(largest < limit, "{spec:?}: {largest} deviations");
     let deviation = (squares / shape.out_len() as f64).sqrt();
     if shape.out_len() > 2000 {
         assert!((0.7..1.3).contains(&deviation), "{spec:?}: {deviation}");
@@ -102,7 +102,7 @@ macro_rules! correlations {
     ($($name:ident: $spec:expr, $bits:expr;)*) => {
         $(#[test]
         fn $name() {
-            check($spec, $bits, stringify!($name).len() as u8);
+            check($spec, $bits, stringify!($name).len() as u8, 6.0);
         })*
     };
 }
@@ -144,6 +144,7 @@ proptest! {
             ConvSpec { in_channels, in_height, in_width, out_channels, kernel, stride, dilation, padding, groups },
             bits,
             seed,
+            6.7, // 1e-11 for each output, of which there are 1e5 with random seeds
         );
     }
 }
