@@ -84,12 +84,21 @@ class Client(Protocol):
         """How many inferences are prepared."""
         ...
 
-    def prepare(self, count: int) -> object:
+    @property
+    def ticket_limit(self) -> int:
+        """How many the developer's party allows at a time."""
+        ...
+
+    def prepare(self, tickets: int) -> object:
         """Prepares inferences."""
         ...
 
     def infer(self, image: NDArray[np.float32]) -> Answer:
         """Runs the protocol on one image in the model's input units."""
+        ...
+
+    def ping(self) -> None:
+        """Asks for a sign of life."""
         ...
 
     def __enter__(self) -> Self:
@@ -138,7 +147,7 @@ class SecureInference:
     ----------
     settings : InferenceSettings
         Bundle, address, keys, size of the pool.
-    connect : callable, optional
+    new_client : callable, optional
         Makes a client that is not connected yet; for tests.
 
     Raises
@@ -153,16 +162,19 @@ class SecureInference:
         self,
         settings: InferenceSettings,
         *,
-        connect: Callable[[HospitalBundle, InferenceSettings], Client] | None = None,
+        new_client: Callable[[HospitalBundle, InferenceSettings], Client] | None = None,
     ) -> None:
         self._settings = settings
-        self._connect = connect or _connect
+        self._new_client = new_client or _new_client
         with _translated():
             trusted = load_public_key(settings.trusted_key) if settings.trusted_key else None
             self._bundle = HospitalBundle.open(settings.bundle, trusted)
-        # One protocol run at a time on the one connection; reentrant for `_connected`.
-        self._lock = threading.RLock()
+        # One protocol run at a time on the one connection.
+        self._lock = threading.Lock()
+        # Kept over reconnections: it has read the bundle's large files.
         self._client: Client | None = None
+        self._open = False
+        self._image_waits = threading.Event()
         self._pause_s = _FIRST_PAUSE_S
         self._not_before = 0.0
 
@@ -190,8 +202,7 @@ class SecureInference:
             One of its subclasses; see `dicom_node.errors` for which are worth another attempt.
         """
         started = time.monotonic()
-        with self._lock, self._connected() as client:
-            answer = client.infer(image)
+        answer = self._run(image)
         findings = tuple(
             FindingResult(
                 name=finding.name,
@@ -210,15 +221,32 @@ class SecureInference:
             seconds=time.monotonic() - started,
         )
 
+    def _run(self, image: NDArray[np.float32]) -> Answer:
+        self._image_waits.set()
+        with self._lock:
+            self._image_waits.clear()
+            idle = self._open
+            try:
+                with self._connected() as client:
+                    return client.infer(image)
+            except PartyUnreachable:
+                if not idle:
+                    raise
+            # The connection was lost while nobody used it. Once more, on a new one, with another ticket.
+            self._not_before = 0.0
+            with self._connected() as client:
+                return client.infer(image)
+
     def fill_pool(self) -> None:
-        """Makes tickets, one at a time so that an image need not wait for all, until the pool is full.
+        """Makes tickets until the pool is full, one at a time and not while an image waits.
 
         The scheduler calls this: an error is logged, not raised, and the next call tries again.
         """
         try:
-            while True:
+            while not self._image_waits.is_set():
                 with self._lock, self._connected() as client:
-                    if client.tickets_ready >= self._settings.tickets:
+                    if client.tickets_ready >= min(self._settings.tickets, client.ticket_limit):
+                        client.ping()
                         return
                     client.prepare(1)
                     _LOG.info("ticket made", extra={"ready": client.tickets_ready})
@@ -228,34 +256,40 @@ class SecureInference:
     def close(self) -> None:
         """Ends the connection; the tickets are gone with it."""
         with self._lock:
-            client, self._client = self._client, None
-            if client is not None:
-                client.__exit__(None, None, None)
+            self._disconnect()
 
     @contextmanager
     def _connected(self) -> Iterator[Client]:
         """The connection, made when there is none; given up after an error. Call with the lock held."""
         wait_s = self._not_before - time.monotonic()
-        if self._client is None and wait_s > 0:
+        if not self._open and wait_s > 0:
             got = f"none; it is tried again in {wait_s:.0f} s"
             raise PartyUnreachable("developer's party", expected="a connection", got=got)
         try:
             with _translated():
                 if self._client is None:
-                    self._client = self._connect(self._bundle, self._settings).__enter__()
+                    self._client = self._new_client(self._bundle, self._settings)
+                if not self._open:
+                    self._client.__enter__()
+                    self._open = True
                     _LOG.info("connected to the developer's party")
                 yield self._client
         except _HARMLESS:
             raise
         except InferenceError:
-            self.close()
+            self._disconnect()
             self._not_before = time.monotonic() + self._pause_s
             self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
             raise
         self._pause_s = _FIRST_PAUSE_S
 
+    def _disconnect(self) -> None:
+        if self._open and self._client is not None:
+            self._open = False
+            self._client.__exit__(None, None, None)
 
-def _connect(bundle: HospitalBundle, settings: InferenceSettings) -> Client:
+
+def _new_client(bundle: HospitalBundle, settings: InferenceSettings) -> Client:
     # Only who connects loads the protocol's core.
     from secure_infer.runtime import Endpoint, HospitalClient
 
@@ -264,10 +298,11 @@ def _connect(bundle: HospitalBundle, settings: InferenceSettings) -> Client:
         Endpoint(
             host=settings.host,
             port=settings.port,
-            server_name=settings.server_name or settings.host,
+            server_name=settings.server_name,
             authority=settings.authority,
             certificate=settings.certificate,
             key=settings.key,
+            fingerprint=settings.fingerprint,
             timeout_s=settings.timeout_s,
         ),
     )

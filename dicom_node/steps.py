@@ -135,6 +135,10 @@ class DeliveryResult:
 class Intake(Protocol):
     """`dicom_node.intake`: chooses the image and makes its pixels."""
 
+    def narrow(self, rules: SelectionSettings, model_card: Mapping[str, Any]) -> SelectionSettings:
+        """The site's rules within the model's intended use."""
+        ...
+
     def select_study(self, instances: Sequence[Path], rules: SelectionSettings) -> Selection:
         """Chooses one of a study's objects."""
         ...

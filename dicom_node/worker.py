@@ -117,7 +117,8 @@ class Worker:
 
     def _select(self, claim: Claim) -> Claim | None:
         paths = [self._spool.root / path for path in self._queue.images(claim)]
-        choice = self._intake.select_study(paths, self._settings.selection)
+        rules = self._intake.narrow(self._settings.selection, self._inference.model_card)
+        choice = self._intake.select_study(paths, rules)
         if choice.path is None:
             reason = Reason(choice.reason or "intake", choice.detail)
             state = self._queue.hold(claim, reason) if choice.hold else self._queue.skip(claim, reason)

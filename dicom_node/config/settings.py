@@ -14,6 +14,7 @@ _scheme = c.text("a coding scheme designator of 1 to 16 characters", r"[A-Za-z0-
 _code_value = c.text("a code of 1 to 64 characters without spaces", r"[!-~]{1,64}")
 _short_name = c.text("1 to 32 of a-z, 0-9, '-'", r"[a-z0-9-]{1,32}")
 _sop_class = c.choice("cr", "dx", "dx-for-processing", "secondary-capture")
+_fingerprint = c.text("a SHA-256 of 64 hexadecimal digits", r"[0-9a-f]{64}")
 _sr_class = c.choice("comprehensive-3d", "comprehensive", "enhanced", "basic-text")
 
 
@@ -108,11 +109,11 @@ class InferenceSettings:
     host: Annotated[str, c.host()]
     port: Annotated[int, c.integer(1, 65535)]
     server_name: Annotated[str | None, c.host()] = None
+    fingerprint: Annotated[str | None, _fingerprint] = None
     authority: Annotated[Path, c.existing_file()]
     certificate: Annotated[Path, c.existing_file()]
     key: Annotated[Path, c.existing_file()]
     tickets: Annotated[int, c.integer(0, 64)] = 1
-    threads: Annotated[int, c.integer(0, 1024)] = 0
     timeout_s: Annotated[float, c.number(1, 3600)] = 120.0
 
 

@@ -84,6 +84,11 @@ class HospitalClient:
         return self._session.tickets_ready if self._session else 0
 
     @property
+    def ticket_limit(self) -> int:
+        """How many unspent tickets the developer allows a connection."""
+        return self._session.ticket_limit if self._session else 0
+
+    @property
     def images_left(self) -> int | None:
         """How many images the developer still allows; None if it does not say."""
         return self._session.images_left if self._session else None
