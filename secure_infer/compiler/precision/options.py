@@ -17,6 +17,9 @@ class PrecisionOptions:
     ----------
     window_low, window_high : int
         The window [m, k) of a comparison: signs are looked for in the bits m to k - 1.
+    pool_low : int
+        As `window_low`, for the comparisons of a max-pool (whose window is one bit higher): neighbours
+        differ little, so its comparisons need more of the low bits than others.
     margin : float
         How many times its calibration maximum a value may reach before it leaves its window.
     clamp_margin : float
@@ -39,6 +42,7 @@ class PrecisionOptions:
 
     window_low: int = 1
     window_high: int = 12
+    pool_low: int = 0
     margin: float = 8.0
     clamp_margin: float = 4.0
     shift: int = 14
@@ -51,6 +55,7 @@ class PrecisionOptions:
     def __post_init__(self) -> None:
         _check("window_low", self.window_low, 0, 16)
         _check("window_high", self.window_high, self.window_low + 4, self.window_low + 16)
+        _check("pool_low", self.pool_low, max(0, self.window_high - 15), self.window_low + 1)
         _check("margin", self.margin, 1.0, 1024.0)
         _check("clamp_margin", self.clamp_margin, 1.0, self.margin)
         _check("final_margin", self.final_margin, 1.0, 1024.0)

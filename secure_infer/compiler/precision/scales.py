@@ -56,7 +56,7 @@ class Scales:
 def pool_window(options: PrecisionOptions, exponent: int, ring_bits: int) -> tuple[int, int]:
     """The window of a max-pool over values of an exponent: one bit up, for the range of a difference."""
     high = min(options.window_high + 1 + exponent, ring_bits)
-    return (high - (options.window_high - options.window_low), high)
+    return (max(options.pool_low + exponent, 0), high)
 
 
 def choose_scales(
