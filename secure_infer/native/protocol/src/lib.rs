@@ -9,6 +9,7 @@ pub mod channel;
 pub mod developer;
 mod error;
 pub mod hospital;
+mod lanes;
 pub mod local;
 pub mod max_pool;
 mod model;

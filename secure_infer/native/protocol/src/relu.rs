@@ -21,8 +21,8 @@ use crate::wire;
 /// Elements whose offline messages are exchanged together: large enough for the network, small enough
 /// for the caches.
 pub const OFFLINE_STRIPE: usize = 1 << 17;
-/// Elements that pass the online rounds together.
-pub const ONLINE_STRIPE: usize = 1 << 20;
+
+mod online;
 
 type Secret<T> = Zeroizing<Vec<T>>;
 
@@ -222,47 +222,6 @@ impl HospitalRelu {
         );
         wire::send_words(off.ch, Kind::CotCorrections, &corrections, self.out_bits)
     }
-
-    /// Online: answers D's look-ups and its multiplexer request.
-    ///
-    /// # Errors
-    /// Those of the channel.
-    pub fn answer(self, ch: &mut dyn Channel) -> Result<(), ProtocolError> {
-        let n = self.pi.len();
-        let mask = ring_mask(self.out_bits);
-        let mut start = 0;
-        while start < n {
-            let at = start..n.min(start + ONLINE_STRIPE);
-            let count = at.len();
-            let (mut bytes, mut answers) = (vec![0; count], vec![0u16; count]);
-            for (j, chunk) in self.chunks.iter().enumerate() {
-                wire::recv_nibbles(ch, Kind::ChunkIndices, &mut bytes)?;
-                carry::answer(
-                    &self.tables[j][at.clone()],
-                    &self.pads[j][at.clone()],
-                    &bytes,
-                    &mut answers,
-                );
-                wire::send_tables(ch, Kind::ChunkTables, &answers, chunk.entries())?;
-            }
-            let (mut request, mut answer) = (vec![0; count], vec![0; count]);
-            wire::recv_bits(ch, Kind::MuxRequest, &mut bytes)?;
-            wire::recv_words(ch, Kind::MuxRequest, &mut request, self.out_bits)?;
-            let (zero, one) = (&self.zero[at.clone()], &self.one[at.clone()]);
-            mux::answer(
-                zero,
-                one,
-                &self.pi[at.clone()],
-                &bytes,
-                &request,
-                mask,
-                &mut answer,
-            );
-            wire::send_words(ch, Kind::MuxAnswer, &answer, self.out_bits)?;
-            start = at.end;
-        }
-        Ok(())
-    }
 }
 
 impl DeveloperRelu {
@@ -336,70 +295,6 @@ impl DeveloperRelu {
             self.out_bits,
         )?;
         mux::receive(choices, &corrections, mask, w);
-        Ok(())
-    }
-
-    /// Online: from D's shares `y` (threshold added) and, per element, the private sign, D's shares of
-    /// the results, in place.
-    ///
-    /// # Errors
-    /// Those of the channel.
-    pub fn evaluate(
-        self,
-        ch: &mut dyn Channel,
-        y: &mut [u32],
-        flip: impl Fn(usize) -> u8,
-    ) -> Result<(), ProtocolError> {
-        let n = y.len();
-        let mask = ring_mask(self.out_bits);
-        let mut start = 0;
-        while start < n {
-            let at = start..n.min(start + ONLINE_STRIPE);
-            let count = at.len();
-            let y = &mut y[at.clone()];
-            let (mut beta, mut index, mut delta) =
-                (vec![0u8; count], vec![0u8; count], vec![0u8; count]);
-            let mut answers = vec![0u16; count];
-            for (j, &chunk) in self.chunks.iter().enumerate() {
-                let picks = &self.picks[j][at.clone()];
-                carry::indices(chunk, y, &beta, &mut index);
-                for ((delta, &index), &pick) in delta.iter_mut().zip(&index).zip(picks) {
-                    *delta = index ^ (pick & 15);
-                }
-                wire::send_nibbles(ch, Kind::ChunkIndices, &delta)?;
-                wire::recv_tables(ch, Kind::ChunkTables, &mut answers, chunk.entries())?;
-                carry::pick(&answers, &index, picks, &mut beta);
-            }
-            for (i, beta) in beta.iter_mut().enumerate() {
-                *beta ^= 1 ^ (y[i] >> self.top & 1) as u8 ^ flip(at.start + i);
-            }
-            let (mut flips, mut request) = (index, vec![0u32; count]);
-            let choices = &self.choices[at.clone()];
-            let difference = &self.difference[at.clone()];
-            mux::request(
-                &beta,
-                y,
-                choices,
-                difference,
-                mask,
-                &mut flips,
-                &mut request,
-            );
-            wire::send_bits(ch, Kind::MuxRequest, &flips)?;
-            wire::send_words(ch, Kind::MuxRequest, &request, self.out_bits)?;
-            wire::recv_words(ch, Kind::MuxAnswer, &mut request, self.out_bits)?;
-            mux::finish(
-                &beta,
-                y,
-                &flips,
-                &self.w[at.clone()],
-                &self.tau[at.clone()],
-                mask,
-                &mut request,
-            );
-            y.copy_from_slice(&request);
-            start = at.end;
-        }
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use zeroize::Zeroizing;
 
 use crate::channel::{Channel, Kind};
 use crate::error::ProtocolError;
+use crate::lanes;
 use crate::program::ring_mask;
 use crate::random;
 use crate::relu::{DeveloperOffline, HospitalOffline, OFFLINE_STRIPE};
@@ -76,20 +77,21 @@ impl HospitalTruncate {
     /// # Errors
     /// Those of the channel.
     pub fn answer(self, ch: &mut dyn Channel) -> Result<(), ProtocolError> {
-        let n = self.zero.len();
-        if n == 0 {
-            return Ok(());
+        let (mut flips, mut answers) = (Vec::new(), Vec::new());
+        for lane in lanes::groups(self.zero.len()).flatten() {
+            flips.resize(lane.len(), 0);
+            answers.resize(lane.len(), 0);
+            wire::recv_bits(ch, Kind::TruncateRequest, &mut flips)?;
+            let (zero, one) = (&self.zero[lane.clone()], &self.one[lane]);
+            self.truncation.answer(zero, one, &flips, &mut answers);
+            wire::send_words(
+                ch,
+                Kind::TruncateAnswer,
+                &answers,
+                self.truncation.ot_bits(),
+            )?;
         }
-        let (mut flips, mut answers) = (vec![0; n], vec![0; n]);
-        wire::recv_bits(ch, Kind::TruncateRequest, &mut flips)?;
-        self.truncation
-            .answer(&self.zero, &self.one, &flips, &mut answers);
-        wire::send_words(
-            ch,
-            Kind::TruncateAnswer,
-            &answers,
-            self.truncation.ot_bits(),
-        )
+        Ok(())
     }
 }
 
@@ -130,19 +132,30 @@ impl DeveloperTruncate {
     pub fn evaluate(self, ch: &mut dyn Channel, y: &[u32]) -> Result<Vec<u32>, ProtocolError> {
         let mut y = y.to_vec();
         self.truncation.offset(&mut y);
-        let n = self.w.len();
-        let (mut flips, mut answers) = (vec![0; n], vec![0; n]);
-        if n > 0 {
-            self.truncation.request(&y, &self.choices, &mut flips);
-            wire::send_bits(ch, Kind::TruncateRequest, &flips)?;
-            wire::recv_words(
-                ch,
-                Kind::TruncateAnswer,
-                &mut answers,
-                self.truncation.ot_bits(),
-            )?;
+        if self.w.is_empty() {
+            self.truncation.finish(&mut y, &[], &[], &[]);
+            return Ok(y);
         }
-        self.truncation.finish(&mut y, &flips, &self.w, &answers);
+        let (mut flips, mut answers) = (vec![0; y.len()], Vec::new());
+        for group in lanes::groups(y.len()) {
+            for lane in &group {
+                let flips = &mut flips[lane.clone()];
+                self.truncation
+                    .request(&y[lane.clone()], &self.choices[lane.clone()], flips);
+                wire::send_bits(ch, Kind::TruncateRequest, flips)?;
+            }
+            for lane in group {
+                answers.resize(lane.len(), 0);
+                wire::recv_words(
+                    ch,
+                    Kind::TruncateAnswer,
+                    &mut answers,
+                    self.truncation.ot_bits(),
+                )?;
+                let (flips, w) = (&flips[lane.clone()], &self.w[lane.clone()]);
+                self.truncation.finish(&mut y[lane], flips, w, &answers);
+            }
+        }
         Ok(y)
     }
 }
