@@ -23,7 +23,7 @@ from secure_infer.bundle.card import Code
 from secure_infer.bundle.fields import Fields, parse_object
 from secure_infer.compiler.compile import CompiledModel, Progress, compile_model
 from secure_infer.compiler.frontends import SourceModel, read_model
-from secure_infer.compiler.options import CompileOptions, InputOptions
+from secure_infer.compiler.options import CompileOptions, InputOptions, normaliser
 from secure_infer.errors import ModelUnreadable, OptionError
 from secure_infer.files import read_bounded
 from secure_infer.runtime.preprocess import Preprocessing, prepare, read_picture
@@ -118,6 +118,24 @@ def compile_folder(path: Path, *, progress: Progress | None = None) -> CompiledM
     model = read_model(folder.model)
     images = load_pictures(folder.calibration, model, folder.options.input)
     return compile_model(model, images, folder.options, progress=progress)
+
+
+def plain_probabilities(
+    path: Path, pictures: Iterable[Path], *, display: Display = read_picture
+) -> list[dict[str, float]]:
+    """What a folder's model itself says of pictures, in the clear; finding to probability, per picture."""
+    folder = open_folder(path)
+    model = read_model(folder.model)
+    options = folder.options.input
+    batch: NDArray[Any] = np.stack(load_pictures(pictures, model, options, display=display))
+    batch = batch[..., None] if batch.ndim == 3 else batch
+    batch = np.broadcast_to(batch, (*batch.shape[:3], model.graph.image.shape[0]))
+    if options.normalisation != "none":
+        affine = normaliser(options.normalisation)
+        batch = batch * affine.scale + affine.shift
+    outputs = model.predict(batch.astype(np.float32))
+    names = folder.options.findings or tuple(f"class {i}" for i in range(outputs.shape[1]))
+    return [dict(zip(names, map(float, row), strict=True)) for row in outputs]
 
 
 def _if_there(path: Path) -> Path | None:
