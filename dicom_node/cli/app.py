@@ -58,7 +58,7 @@ _STATUS: Final = (
     ("inference.image", EXIT_DATA),
 )
 
-_COMMANDS: Final = ("compile", "inspect", "party", "node", "infer", "local", "keys", "queue", "demo")
+_COMMANDS: Final = ("compile", "inspect", "party", "node", "infer", "local", "bench", "keys", "queue", "demo")
 
 _EXTRAS: Final = {
     "pydicom": "hospital",

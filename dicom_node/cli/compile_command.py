@@ -53,23 +53,18 @@ def _compile(arguments: argparse.Namespace) -> int:
     from secure_infer.compiler.frontends import read_model
 
     folder = _folder(arguments)
-    with progress("reading the model") as advance:
+    with progress() as advance:
+        advance("reading the model", 0, 1)
         model = read_model(folder.model)
         images = load_pictures(folder.calibration, model, folder.options.input)
-
-        def follow(_what: str, done: int, total: int) -> None:
-            advance(done, total)
-
-        compiled = compile_model(model, images, folder.options, progress=follow)
-    report: dict[str, Any] = dict(compiled.report)
-    if arguments.check is not None:
-        with progress("comparing with the float model") as advance:
+        compiled = compile_model(model, images, folder.options, progress=advance)
+        report: dict[str, Any] = dict(compiled.report)
+        if arguments.check is not None:
             checked = load_pictures(pictures_in(arguments.check), model, folder.options.input)
+            advance("comparing with the float model", 0, 1)
             report["check"] = compiled.judge(checked)
-            advance(len(checked), len(checked))
-    with progress("making hints") as advance:
+        advance("making hints", 0, 1)
         report["digest"] = compiled.write(arguments.out, key)
-        advance(1, 1)
     report["bundle"] = arguments.out
     show(arguments, report, lambda: _text(report))
     return 0

@@ -53,10 +53,10 @@ def _infer(arguments: argparse.Namespace) -> int:
     bundle, endpoint = _from_config(arguments) if arguments.config else _from_flags(arguments)
     images = load_images(arguments.files, bundle.preprocessing)
     answers = []
-    with progress("private inference") as advance, HospitalClient(bundle, endpoint) as client:
+    with progress() as advance, HospitalClient(bundle, endpoint) as client:
         for path, image in zip(arguments.files, images, strict=True):
+            advance("private inference", len(answers), len(images))
             answers.append(answer(path, client.infer(image)))
-            advance(len(answers), len(images))
     show(
         arguments,
         {"digest": bundle.digest, "warnings": bundle.model_card.get("warnings", []), "results": answers},

@@ -41,18 +41,14 @@ def _local(arguments: argparse.Namespace) -> int:
 
     bundle = HospitalBundle.open(arguments.bundle)
     images = load_images(arguments.files, bundle.preprocessing)
-    with progress("inference") as advance:
-
-        def follow(_what: str, done: int, total: int) -> None:
-            advance(done, total)
-
+    with progress() as advance:
         run = run_local(
             arguments.bundle,
             images,
             backend=arguments.backend,
             model=arguments.model,
             threads=arguments.threads,
-            progress=follow,
+            progress=advance,
         )
     answers = [answer(path, one) for path, one in zip(arguments.files, run.answers, strict=True)]
     value = {

@@ -15,7 +15,7 @@ import numpy as np
 
 #: What argparse calls it; the only name there is for it.
 Commands: TypeAlias = "argparse._SubParsersAction[Any]"  # noqa: SLF001
-Advance = Callable[[int, int], None]
+Advance = Callable[[str, int, int], None]
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -74,25 +74,26 @@ def size(count: float) -> str:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Advance]:
+def progress() -> Iterator[Advance]:
     """A bar on standard error while a long work runs; nothing where no person looks.
 
     Yields
     ------
     callable
-        Takes how much is done and how much there is.
+        Takes what is being done, how much of it is done and how much there is.
     """
     if not sys.stderr.isatty():
-        yield lambda _done, _total: None
+        yield lambda _what, _done, _total: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-    )
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=1)
-        yield lambda done, total: bar.update(task, completed=done, total=max(total, 1))
+    count = TextColumn("{task.completed:.0f}/{task.total:.0f}")
+    columns = (TextColumn("{task.description}"), BarColumn(), count, TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=1)
+
+        def advance(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=max(total, 1))
+
+        yield advance
