@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dicom_node.cli.output import Commands, add_json, progress, show
 from dicom_node.cli.pictures import add_files, answer, answers_text, load_images
@@ -52,7 +52,7 @@ def _infer(arguments: argparse.Namespace) -> int:
 
     bundle, endpoint = _from_config(arguments) if arguments.config else _from_flags(arguments)
     images = load_images(arguments.files, bundle.preprocessing)
-    answers = []
+    answers: list[dict[str, Any]] = []
     with progress() as advance, HospitalClient(bundle, endpoint) as client:
         for path, image in zip(arguments.files, images, strict=True):
             advance("private inference", len(answers), len(images))
