@@ -8,6 +8,7 @@
     reason = "an example may panic"
 )]
 
+#[allow(dead_code, reason = "the tests use the rest")]
 #[path = "../tests/common/mod.rs"]
 mod common;
 

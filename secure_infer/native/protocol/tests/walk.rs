@@ -1,6 +1,7 @@
 //! The whole walk of both parties, with real cryptography, against a plain evaluation.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test may panic")]
 
+#[allow(dead_code, reason = "the profile uses the rest")]
 mod common;
 
 use std::collections::HashMap;

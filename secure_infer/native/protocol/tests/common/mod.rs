@@ -44,7 +44,6 @@ pub fn pair() -> (MemoryChannel, MemoryChannel) {
 
 impl MemoryChannel {
     /// Sends without keeping a record.
-    #[allow(dead_code, reason = "only the profile needs it")]
     pub fn send_uncopied(&mut self, kind: Kind, body: Vec<u8>) -> Result<(), ChannelError> {
         self.out
             .send((kind as u8, body))
