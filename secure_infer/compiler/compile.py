@@ -21,6 +21,7 @@ from secure_infer.compiler.graph import Conv, Graph, Relu, outputs_of
 from secure_infer.compiler.options import CompileOptions, InputOptions, with_input
 from secure_infer.compiler.passes import simplify
 from secure_infer.compiler.precision import (
+    LADDER,
     Calibration,
     PrecisionOptions,
     calibrate,
@@ -35,6 +36,9 @@ from secure_infer.runtime.program import Program
 
 Images = Sequence[NDArray[Any]] | NDArray[Any]
 Progress = Callable[[str, int, int], None]
+
+HELD_OUT = 4
+"""Calibration images that are set aside to judge the program by."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ class CompiledModel:
         """What the model makes of logits [classes]."""
         return activate(logits, self.findings[0].activation)
 
-    def judge(self, images: Images, *, seed: int = 0) -> dict[str, Any]:
+    def judge(self, images: Images, *, seed: int = 0, progress: Progress | None = None) -> dict[str, Any]:
         """Compare the program, with the protocol's roundings, to the float function.
 
         Returns
@@ -104,7 +108,7 @@ class CompiledModel:
             limit) and ``peak_step``.
         """
         rng, observer = np.random.default_rng(seed), Observer()
-        errors = [self._errors(image, rng, observer) for image in images]
+        errors = [self._errors(i, rng, observer) for i in _counted("judging", images, progress)]
         logit, probability = (np.array(e) for e in zip(*errors, strict=True))
         peak, step = max((s.peak, name) for name, s in observer.statistics.items())
         return {
@@ -147,6 +151,7 @@ def compile_model(
     calibration: Images,
     options: CompileOptions | None = None,
     *,
+    held_out: Images | None = None,
     progress: Progress | None = None,
 ) -> CompiledModel:
     """Compile a trained model.
@@ -159,8 +164,17 @@ def compile_model(
         Images like those the model will see, in pixel levels (`InputOptions.source`), of the model's
         size. 16 to 48 are enough; the margins are relative to what they reach.
     options : CompileOptions, optional
+    held_out : arrays, optional
+        Images to judge the program by, of the same kind; None takes the last of the calibration
+        images for it (`HELD_OUT` of them, where there are at least four times as many).
     progress : callable, optional
         Called with the name of the work at hand, what is done and what there is to do.
+
+    Returns
+    -------
+    CompiledModel
+        Its report has the errors and overflow counts on the held-out images, for every precision
+        that was tried.
 
     Raises
     ------
@@ -170,43 +184,87 @@ def compile_model(
     options = options or CompileOptions()
     model = source if isinstance(source, SourceModel) else read_model(source)
     graph = simplify(with_input(model.graph, options.input))
-    images = _checked_images(calibration, graph, options.input)
+    seen, unseen = _split(calibration, held_out)
+    images = _checked_images(seen, graph, options.input)
+    rungs = LADDER if options.precision is None else (("chosen", options.precision),)
 
     def measured(on: Graph) -> Calibration:
-        return calibrate(on, _counted(images, progress))
+        return calibrate(on, _counted("calibration", images, progress))
 
-    graph, emitted, facts = plan(graph, measured, options.precision)
-    findings = _findings(model, emitted, options)
-    card = _model_card(model, emitted, options)
+    graph, calibrated, clamped = measure(graph, measured, rungs[0][1].clamp_margin)
+    tried: list[dict[str, Any]] = []
+    for name, precision in rungs:
+        compiled = _compiled(model, graph, calibrated, precision, options)
+        accepted = not len(unseen)
+        if not accepted:
+            verdict = compiled.judge(unseen, progress=progress)
+            error = verdict["probability_error"]["max_abs"]
+            accepted = error <= options.tolerance and not verdict["outside"]
+            tried.append({"precision": name, **verdict, "accepted": accepted})
+        if accepted:
+            break
+    compiled.report.update(calibration_images=len(images), clamped_units=clamped, held_out=tried)
+    return compiled
+
+
+def _compiled(
+    model: SourceModel,
+    graph: Graph,
+    calibration: Calibration,
+    precision: PrecisionOptions,
+    options: CompileOptions,
+) -> CompiledModel:
+    emitted, facts = plan(graph, calibration, precision)
     report = {
         "model": model.name,
         **model.description,
-        "calibration_images": len(images),
-        "precision": asdict(options.precision),
+        "precision": asdict(precision),
         "totals": asdict(emitted.program.totals()),
         **facts,
     }
     return CompiledModel(
         emitted.program,
         emitted.parameters,
-        findings,
+        _findings(model, emitted, options),
         _preprocessing(emitted, options.input),
-        card,
+        _model_card(model, emitted, options),
         graph,
         model,
         report,
     )
 
 
-def plan(
-    graph: Graph, measured: Callable[[Graph], Calibration], options: PrecisionOptions
-) -> tuple[Graph, Emitted, dict[str, Any]]:
-    """Calibrate a simplified graph, clamp its thresholds, choose scales and write the program."""
+def _split(calibration: Images, held_out: Images | None) -> tuple[Images, Images]:
+    """Calibration images, and those to judge by."""
+    if held_out is not None:
+        return calibration, held_out
+    if len(calibration) < 4 * HELD_OUT:
+        return calibration, ()
+    return calibration[:-HELD_OUT], calibration[-HELD_OUT:]
+
+
+def measure(
+    graph: Graph, measured: Callable[[Graph], Calibration], clamp_margin: float
+) -> tuple[Graph, Calibration, int]:
+    """Calibrate a simplified graph and clamp its thresholds; also returns the number of clamped units."""
     calibration = measured(graph)
-    names = set(graph.nodes)
-    graph, clamped = clamp_thresholds(graph, calibration, options.clamp_margin)
-    if clamped and (not names >= set(graph.nodes) or _reads_clamped_sums(graph)):
-        calibration = measured(graph)
+    clamped_graph, clamped = clamp_thresholds(graph, calibration, clamp_margin)
+    if not clamped:
+        return graph, calibration, 0
+    if not set(graph.nodes) >= set(clamped_graph.nodes) or _tests_relus(clamped_graph):
+        calibration = measured(clamped_graph)
+    return clamped_graph, calibration, clamped
+
+
+def _tests_relus(graph: Graph) -> bool:
+    """Whether a ReLU's output is tested itself, so that clamping changes what was measured."""
+    users = graph.consumers()
+    relus = [node.name for node in graph.nodes.values() if isinstance(node.op, Relu)]
+    return any(not isinstance(graph.nodes[u].op, Conv) for name in relus for u in users[name])
+
+
+def plan(graph: Graph, calibration: Calibration, options: PrecisionOptions) -> tuple[Emitted, dict[str, int]]:
+    """Choose layout and scales, and write the program; also returns what the limits cost."""
     layout = lay_out(graph, options, {})
     scales = choose_scales(graph, layout, calibration, options)
     fewer = raw_shifts(graph, layout, scales, options)
@@ -214,15 +272,8 @@ def plan(
         layout = lay_out(graph, options, fewer)
         scales = choose_scales(graph, layout, calibration, options)
     pressed = sum(scales.pressed(name) for name in graph.nodes)
-    facts = {"clamped_units": clamped, "layers_with_fewer_raw_bits": len(fewer), "pressed_channels": pressed}
-    return graph, emit(graph, layout, scales, options), facts
-
-
-def _reads_clamped_sums(graph: Graph) -> bool:
-    """Whether a ReLU's output is tested itself, so that its constants change what was measured."""
-    users = graph.consumers()
-    relus = [node.name for node in graph.nodes.values() if isinstance(node.op, Relu)]
-    return any(not isinstance(graph.nodes[u].op, Conv) for name in relus for u in users[name])
+    facts = {"layers_with_fewer_raw_bits": len(fewer), "pressed_channels": pressed}
+    return emit(graph, layout, scales, options), facts
 
 
 def activate(logits: NDArray[np.float64], activation: str) -> NDArray[np.float64]:
@@ -259,13 +310,14 @@ def _checked_images(images: Images, graph: Graph, options: InputOptions) -> list
     return checked
 
 
-def _counted(images: list[NDArray[Any]], progress: Progress | None) -> Iterable[NDArray[Any]]:
+def _counted(what: str, images: Images, progress: Progress | None) -> Iterable[NDArray[Any]]:
+    """The images, one by one, telling how far one is."""
     for done, image in enumerate(images):
         if progress is not None:
-            progress("calibration", done, len(images))
+            progress(what, done, len(images))
         yield image
     if progress is not None:
-        progress("calibration", len(images), len(images))
+        progress(what, len(images), len(images))
 
 
 def _findings(model: SourceModel, emitted: Emitted, options: CompileOptions) -> tuple[Finding, ...]:

@@ -65,6 +65,10 @@ class CompileOptions:
 
     Attributes
     ----------
+    precision : PrecisionOptions, optional
+        None tries those of `LADDER` in turn until the held-out images are within the tolerance.
+    tolerance : float
+        Largest error of a probability on held-out images that ends the search.
     findings : tuple of str
         Names of the outputs, in the model's order; empty for names of the compiler's own.
     thresholds : float or mapping of finding to float
@@ -75,7 +79,8 @@ class CompileOptions:
     """
 
     input: InputOptions = field(default_factory=InputOptions)
-    precision: PrecisionOptions = field(default_factory=PrecisionOptions)
+    precision: PrecisionOptions | None = None
+    tolerance: float = 0.004
     findings: tuple[str, ...] = ()
     thresholds: float | Mapping[str, float] = 0.5
     codes: Mapping[str, Code] = field(default_factory=dict)

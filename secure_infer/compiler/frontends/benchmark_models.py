@@ -5,7 +5,7 @@ explode, and filters that pass noise rather than shapes: half a grey level of no
 changes its outputs altogether, which says nothing about arithmetic. Here every batch-normalisation
 gets the statistics of its own inputs on a few images, layer by layer, with random factors and
 offsets, some of the factors negative, and kernels get a random mean over their taps, as trained ones
-have. These are no diagnostic models and must not be presented as any.
+have, and lean towards the directions in which their inputs vary. These are no diagnostic models and must not be presented as any.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ Array = NDArray[np.float64]
 
 _IMAGES = 8
 _NEGATIVE_FACTORS = 0.1
-_LOGIT_SPREAD = 1.5
 _ROUGHNESS = 0.4
 _QUIET = 0.05
+_MANY_CHANNELS = 8
+_SAMPLES = 20_000
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,9 @@ def _calibrate(model: Any, batch: NDArray[np.float32], rng: np.random.Generator)
             if isinstance(layer, keras.layers.BatchNormalization):
                 _set_statistics(layer, np.asarray(inputs[0], np.float64), rng)
             _smooth(layer, rng)
+            if isinstance(layer, keras.layers.Conv2D):
+                _align(layer, np.asarray(inputs[0], np.float64))
             argument = inputs[0] if len(inputs) == 1 else inputs
-            if isinstance(layer, keras.layers.Dense) and layer.name == "predictions":
-                _set_spread(layer, np.asarray(inputs[0], np.float64), rng)
             values[id(node.output_tensors[0])] = layer(argument)
 
 
@@ -129,6 +130,17 @@ def _smooth(layer: Any, rng: np.random.Generator) -> None:
         variable.assign(_ROUGHNESS * kernel + mean)
 
 
+def _align(layer: Any, x: Array) -> None:
+    """Turn a kernel [kh, kw, C, O] towards the directions in which its inputs [..., C] vary most."""
+    kernel = np.asarray(layer.kernel, np.float64)
+    if kernel.shape[2] != x.shape[-1] or kernel.shape[2] < _MANY_CHANNELS:
+        return
+    samples = x.reshape(-1, x.shape[-1])
+    covariance = np.cov(samples[:: max(1, len(samples) // _SAMPLES)].T)
+    turned = np.einsum("ij,hwjo->hwio", covariance, kernel)
+    layer.kernel.assign(turned * (kernel.std() / max(turned.std(), 1e-30)))
+
+
 def _set_statistics(layer: Any, x: Array, rng: np.random.Generator) -> None:
     axes = tuple(range(x.ndim - 1))
     mean, variance = x.mean(axis=axes), x.var(axis=axes)
@@ -141,12 +153,3 @@ def _set_statistics(layer: Any, x: Array, rng: np.random.Generator) -> None:
         layer.gamma.assign(sign * rng.uniform(0.5, 1.5, channels))
     if layer.center:
         layer.beta.assign(rng.normal(0.6, 0.3, channels))
-
-
-def _set_spread(layer: Any, x: Array, rng: np.random.Generator) -> None:
-    """Weights of the last layer such that the logits vary between images and around 0."""
-    kernel = rng.normal(0.0, 1.0, tuple(layer.kernel.shape))
-    logits = x @ kernel
-    kernel *= _LOGIT_SPREAD / np.maximum(logits.std(axis=0), 1e-3 * np.abs(logits).max() + 1e-12)
-    layer.kernel.assign(kernel)
-    layer.bias.assign(-(x @ kernel).mean(axis=0))

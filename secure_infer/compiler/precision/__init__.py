@@ -3,10 +3,11 @@
 from secure_infer.compiler.precision.calibration import Calibration, calibrate
 from secure_infer.compiler.precision.clamping import clamp_thresholds
 from secure_infer.compiler.precision.layout import Layout, lay_out
-from secure_infer.compiler.precision.options import PrecisionOptions
+from secure_infer.compiler.precision.options import LADDER, PrecisionOptions
 from secure_infer.compiler.precision.scales import Scales, choose_scales
 
 __all__ = [
+    "LADDER",
     "Calibration",
     "Layout",
     "PrecisionOptions",

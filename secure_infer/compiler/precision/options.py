@@ -69,3 +69,12 @@ class PrecisionOptions:
 def _check(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
         raise OptionError(f"option {name}", expected=f"{low} to {high}", got=value)
+
+
+LADDER: tuple[tuple[str, PrecisionOptions], ...] = (
+    ("compact", PrecisionOptions()),
+    ("standard", PrecisionOptions(window_low=3, window_high=14, ring_bits=29)),
+    ("fine", PrecisionOptions(window_low=4, window_high=16, pool_low=1, ring_bits=31)),
+)
+"""From cheap to accurate. Units get 4 times finer from one to the next, while windows stay 11 or 12
+bits wide: what is gained is less rounding; only values below ``2**m`` finer units compare freely."""
