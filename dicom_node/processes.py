@@ -15,7 +15,7 @@ from functools import partial
 from typing import Protocol
 
 from dicom_node.config import Settings
-from dicom_node.errors import ConfigError, NodeError
+from dicom_node.errors import ConfigError, InferenceError, NodeError
 from dicom_node.logs import configure_logging
 from dicom_node.queue import Queue
 from dicom_node.spool import Spool, remove_orphans
@@ -28,7 +28,7 @@ _LOG = logging.getLogger(__name__)
 EXIT_CONFIG = 78
 
 _TAKE_OVER_S = 30.0
-_DRAIN_S = 10.0
+_DRAIN_S = 5.0
 _FILL_S = 5.0
 _HOUSEKEEPING_S = 3600.0
 _ORPHAN_AGE_S = 86_400.0
@@ -74,6 +74,8 @@ def serve_listeners(settings: Settings, stop: threading.Event) -> None:
         deadline = time.monotonic() + _DRAIN_S
         while time.monotonic() < deadline and not all(listener.drained() for listener in listeners):
             time.sleep(0.05)
+        for listener in listeners:
+            listener.abort()
 
 
 def _serve_real_worker(settings: Settings, stop: threading.Event) -> None:
@@ -81,14 +83,11 @@ def _serve_real_worker(settings: Settings, stop: threading.Event) -> None:
     from dicom_node import deliver, intake, report
     from dicom_node.inference import SecureInference
 
-    serve_worker(
-        settings,
-        stop,
-        intake=intake,
-        inference=SecureInference(settings.inference),
-        reporter=report,
-        sender=deliver,
-    )
+    try:
+        inference = SecureInference(settings.inference)
+    except InferenceError as error:
+        raise ConfigError(f"inference ({error.code}): {error}") from error
+    serve_worker(settings, stop, intake=intake, inference=inference, reporter=report, sender=deliver)
 
 
 def serve_worker(

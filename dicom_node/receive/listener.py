@@ -138,6 +138,14 @@ class Listener:
         """Whether no association is under way."""
         return not self._server.active_associations
 
+    def abort(self) -> None:
+        """Ends the associations under way; senders send again what was not answered."""
+        for association in self._server.active_associations:
+            if association.is_established:
+                association.abort()
+            else:
+                association.kill()
+
     def _on_requested(self, event: evt.Event) -> None:
         """Admits an association and says which objects it may send, or rejects it."""
         association = event.assoc

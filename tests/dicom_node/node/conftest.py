@@ -19,6 +19,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE
+from pynetdicom.dimse_primitives import C_STORE
 
 from dicom_node.config import Settings, load_settings
 from dicom_node.demo.archive import Archive
@@ -235,19 +236,25 @@ def send() -> Callable[[int, Path], int | None]:
     silence_libraries()
 
     def make(port: int, file: Path) -> int | None:
-        meta = pydicom.dcmread(file, stop_before_pixels=True).file_meta
+        raw = file.read_bytes()
+        meta = pydicom.filereader.read_file_meta_info(file)
+        request = C_STORE()
+        request.MessageID, request.Priority = 1, 2
+        request.AffectedSOPClassUID = meta.MediaStorageSOPClassUID
+        request.AffectedSOPInstanceUID = meta.MediaStorageSOPInstanceUID
+        request.DataSet = BytesIO(raw[144 + meta.FileMetaInformationGroupLength :])
         entity = AE(ae_title="MODALITY")
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 20
         entity.add_requested_context(meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID)
         association = entity.associate("127.0.0.1", port, ae_title="GATEWAY")
         if not association.is_established:
             return None
-        try:
-            answer = association.send_c_store(file)
-        except (RuntimeError, ValueError):
-            return None
-        association.release()
-        return int(answer.Status) if "Status" in answer else None
+        association._reactor_checkpoint.clear()
+        association.dimse.send_msg(request, association.accepted_contexts[0].context_id)
+        _, answer = association.dimse.get_msg(block=True)
+        association._reactor_checkpoint.set()
+        association.abort() if answer is None else association.release()
+        return None if answer is None else int(answer.Status)
 
     return make
 
