@@ -129,6 +129,7 @@ class Worker:
             choice.path.relative_to(self._spool.root),
             self._inference.bundle_digest,
             self._destinations(),
+            self._intact,
         )
 
     def _infer(self, claim: Claim) -> Claim | None:
@@ -181,12 +182,13 @@ class Worker:
         """The report's file, when it is still what was stored."""
         if outcome.report is None:
             raise OutcomeDamaged("report", expected="one, in this state", got="none")
-        file = self._spool.root / outcome.report
-        digest = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
-        if digest != outcome.report_digest:
-            got = "another file" if digest else "nothing"
-            raise OutcomeDamaged("stored report", expected="the file that was stored", got=got)
-        return file
+        if not self._intact(outcome.report, outcome.report_digest):
+            raise OutcomeDamaged("stored report", expected="the file that was stored", got="another or none")
+        return self._spool.root / outcome.report
+
+    def _intact(self, report: Path, digest: str | None) -> bool:
+        file = self._spool.root / report
+        return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == digest
 
     def _outcome(self, claim: Claim) -> Outcome:
         outcome = self._queue.outcome(claim)

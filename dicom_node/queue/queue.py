@@ -234,7 +234,12 @@ class Queue:
             return views.outcome_of(connection, claim.study)
 
     def image_selected(
-        self, claim: Claim, image: Path, bundle_digest: str, destinations: Sequence[str]
+        self,
+        claim: Claim,
+        image: Path,
+        bundle_digest: str,
+        destinations: Sequence[str],
+        intact: Callable[[Path, str], bool] = lambda _path, _digest: True,
     ) -> Claim:
         """The image is chosen; goes on with whatever is not there yet of result, report and deliveries.
 
@@ -246,6 +251,8 @@ class Queue:
             Which version of the model will look at it.
         destinations : sequence of str
             Where the report has to go.
+        intact : callable, optional
+            Whether the report at a path, from the spool, still has a digest; one that hasn't is made again.
         """
         now = self._clock()
         with writing(self._engine) as connection:
@@ -253,12 +260,12 @@ class Queue:
             mine = (instances.c.study_id == claim.study) & (instances.c.path == image.as_posix())
             instance_id = connection.scalar(select(instances.c.id).where(mine))
             row = _outcome_row(connection, claim.study, instance_id, bundle_digest)
-            event = Event.SELECTED
+            event = Event.SELECTED if row.result is None else Event.RESULT_FOUND
             if row.report_path is not None:
-                waiting = _waiting_destinations(connection, row.id, destinations)
-                event = Event.REPORT_FOUND if waiting else Event.UNCHANGED
-            elif row.result is not None:
-                event = Event.RESULT_FOUND
+                if not _waiting_destinations(connection, row.id, destinations):
+                    event = Event.UNCHANGED
+                elif intact(Path(row.report_path), row.report_digest):
+                    event = Event.REPORT_FOUND
             return self._advance(connection, study, claim, event, now, outcome_id=row.id)
 
     def result_ready(self, claim: Claim, result: str) -> Claim:
