@@ -18,7 +18,7 @@ HOMES = {
     "secure_infer._native": (
         "secure_infer/runtime/",
         "secure_infer/bundle/write.py",
-        "secure_infer/bench/cache.py",
+        "secure_infer/bench/",
     ),
     "secure_infer.compiler": (
         "secure_infer/compiler/",
