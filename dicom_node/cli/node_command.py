@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from dicom_node.cli.output import Commands
+from dicom_node.cli.output import Commands, add_json, show
 
 
 def add(commands: Commands) -> None:
@@ -22,6 +22,7 @@ def add(commands: Commands) -> None:
     one.set_defaults(run=_run)
     one = actions.add_parser("check", help="check the configuration and exit")
     one.add_argument("--config", type=Path, required=True, metavar="FILE")
+    add_json(one)
     one.set_defaults(run=_check)
 
 
@@ -42,6 +43,15 @@ def _check(arguments: argparse.Namespace) -> int:
     bundle = HospitalBundle.open(inference.bundle, trusted)
     authority = load_certificate(inference.authority)
     info = check_certificate(load_certificate(inference.certificate), authority, "hospital")
-    model, until = bundle.model_card["name"], f"{info.not_after:%Y-%m-%d}"
-    print(f"configuration is good: model {model}, certificate valid until {until}")
+    facts = {
+        "model": bundle.model_card["name"],
+        "bundle_digest": bundle.digest,
+        "certificate_valid_until": info.not_after,
+    }
+
+    def text() -> str:
+        until = f"{info.not_after:%Y-%m-%d}"
+        return f"configuration is good: model {facts['model']}, certificate valid until {until}"
+
+    show(arguments, facts, text)
     return 0
