@@ -30,6 +30,7 @@ EXIT_CONFIG = 78
 _TAKE_OVER_S = 30.0
 _DRAIN_S = 5.0
 _FILL_S = 5.0
+_WATERMARK_S = 60.0
 _HOUSEKEEPING_S = 3600.0
 _ORPHAN_AGE_S = 86_400.0
 _DAY_S = 86_400.0
@@ -121,6 +122,7 @@ def serve_worker(
         lease_turn_s = settings.queue.lease_s / 3
         scheduler.every(lease_turn_s, partial(queue.renew_leases, settings.node.name), "renew leases")
         scheduler.every(lease_turn_s, queue.expire_leases, "expire leases")
+        scheduler.every(_WATERMARK_S, partial(_watch_space, spool), "watch the disk")
         scheduler.every(_HOUSEKEEPING_S, partial(_clear_up, settings, queue), "clear up")
         if settings.inference.tickets:
             scheduler.every(_FILL_S, inference.fill_pool, "fill the pool of tickets")
@@ -132,8 +134,14 @@ def serve_worker(
         inference.close()
 
 
+def _watch_space(spool: Spool) -> None:
+    """Says when the disk is below the watermark: from there on objects are refused."""
+    if not spool.has_room():
+        _LOG.error("low space: associations are rejected and nothing is stored")
+
+
 def _clear_up(settings: Settings, queue: Queue) -> None:
-    """Forgets old studies, removes files that nobody needs, and warns when the disk fills."""
+    """Forgets old studies and removes files that nobody needs."""
     if settings.node.retention_days:
         purged = queue.purge(older_than_s=settings.node.retention_days * _DAY_S)
         orphans = remove_orphans(settings.node.spool, queue.known_files(), older_than_s=_ORPHAN_AGE_S)

@@ -53,7 +53,7 @@ class ListenerSettings:
     any_caller: Annotated[bool, c.flag()] = False
     max_associations: Annotated[int, c.integer(1, 10_000)] = 64
     max_pdu_bytes: Annotated[int, c.integer(4096, 16_777_216)] = 1_048_576
-    max_object_mb: Annotated[int, c.integer(1, 2047)] = 512
+    max_object_mb: Annotated[int, c.integer(1, 2047)] = 128
     backlog: Annotated[int, c.integer(1, 4096)] = 128
     timeout_s: Annotated[float, c.number(0.1, 3600)] = 60.0
     accept: Annotated[tuple[str, ...], c.array(_sop_class, least=1)] = ("cr", "dx")
