@@ -81,7 +81,7 @@ class StepPrediction:
     online, offline : Traffic
         In bits.
     rounds : int
-        Online round trips.
+        Online round trips that wait for one another; long vectors pass each in several overlapping lanes.
     """
 
     name: str

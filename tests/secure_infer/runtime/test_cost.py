@@ -1,7 +1,9 @@
 """Predicted cost: the protocol description's own figures, and sums that must agree with the steps."""
 
+import numpy as np
 import pytest
 
+from secure_infer.runtime.backends.secure import SecureBackend
 from secure_infer.runtime.cost import (
     TICKET_BYTES,
     Traffic,
@@ -91,3 +93,35 @@ def test_input_read_by_two_layers_is_masked_again() -> None:
         ),
     )
     assert [step.offline.to_developer for step in predict(program).steps][1:3] == [16 * 27, 16 * 27]
+
+
+def test_prediction_is_what_two_parties_send() -> None:
+    value = Value((8, 64, 64), 27)
+    pooled = Value((8, 32, 32), 27)
+    program = Program(
+        (Value((1, 64, 64), 27), value, value, pooled, pooled, Value((2, 1, 1), 27)),
+        (
+            Input("image", 0),
+            Linear("conv", 0, 1, (3, 3), padding=(1, 1, 1, 1)),
+            Truncate("cut", 1, 2, 14),
+            MaxPool("pool", 2, 3, (3, 3), (2, 2), (0, 1, 0, 1), (1, 13)),
+            Relu("relu", 3, 4, WINDOW),
+            Linear("head", 4, 5, (32, 32)),
+            Output("logits", 5),
+        ),
+    )
+    parameters = {
+        "conv": {"weights": np.ones((8, 1, 3, 3), np.int16), "bias": np.zeros(8, np.int64)},
+        "relu": {"threshold": np.zeros(8, np.int32), "flip": np.zeros(8, np.uint8)},
+        "head": {"weights": np.ones((2, 8, 32, 32), np.int16), "bias": np.zeros(2, np.int64)},
+    }
+    backend = SecureBackend(program, parameters)
+    backend.run(np.ones((1, 64, 64), np.int32))
+    measured, predicted = backend.stats(), predict(program)
+    for phase, cost in (("online", predicted.online), ("offline", predicted.offline)):
+        bytes_each_way = cost.to_json()
+        # Frames, and OTs that are made in blocks.
+        assert measured[phase]["bytes_sent"] == pytest.approx(bytes_each_way["bytes_to_developer"], rel=0.02)
+        assert measured[phase]["bytes_received"] == pytest.approx(
+            bytes_each_way["bytes_to_hospital"], rel=0.02
+        )
