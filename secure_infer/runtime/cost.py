@@ -3,7 +3,8 @@
 The counts follow the headers of the protocol's files (``native/protocol/src``). Per comparison with the
 window [m, k), n = k - m, in the ring 2^ell with a result in 2^ell':
 
-- online, per chunk of the carry chain with an index of s bits: s bits to the hospital, 2^s bits back;
+- online, per chunk of the carry chain with an index of s bits: 4 bits to the hospital (the choice in a 1-of-16
+  OT, whatever s is), 2^s bits back;
 - online, the multiplexer: 1 + ell' bits to the hospital, ell' bits back;
 - offline: one 1-of-16 OT per chunk, two correlated OTs and a correction of ell' bits to the developer.
 
@@ -161,7 +162,7 @@ def chunk_index_bits(window: tuple[int, int]) -> tuple[int, ...]:
 def comparison_traffic(window: tuple[int, int], out_bits: int) -> tuple[Traffic, Traffic]:
     """Online and offline bits of one ReLU whose result is in the ring of `out_bits`."""
     indices = chunk_index_bits(window)
-    online = Traffic(sum(2**s for s in indices) + out_bits, sum(indices) + 1 + out_bits)
+    online = Traffic(sum(2**s for s in indices) + out_bits, 4 * len(indices) + 1 + out_bits)
     chosen_by_developer = PARITY_BITS * (4 * len(indices) + 1)
     return online, Traffic(out_bits + PARITY_BITS, chosen_by_developer)
 
