@@ -3,8 +3,8 @@
 The counts follow the headers of the protocol's files (``native/protocol/src``). Per comparison with the
 window [m, k), n = k - m, in the ring 2^ell with a result in 2^ell':
 
-- online, per chunk of the carry chain with an index of s bits: 4 bits to the hospital (the choice in a 1-of-16
-  OT, whatever s is), 2^s bits back;
+- online, per chunk of the carry chain with an index of s bits: 4 bits to the hospital (the choice in a
+  1-of-16 OT, whatever s is), 2^s bits back;
 - online, the multiplexer: 1 + ell' bits to the hospital, ell' bits back;
 - offline: one 1-of-16 OT per chunk, two correlated OTs and a correction of ell' bits to the developer.
 
