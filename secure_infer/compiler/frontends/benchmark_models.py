@@ -115,6 +115,8 @@ def _calibrate(model: Any, batch: NDArray[np.float32], rng: np.random.Generator)
             _smooth(layer, rng)
             if isinstance(layer, keras.layers.Conv2D):
                 _align(layer, np.asarray(inputs[0], np.float64))
+            if layer.name == "predictions":
+                _centre(layer, np.asarray(inputs[0], np.float64))
             argument = inputs[0] if len(inputs) == 1 else inputs
             values[id(node.output_tensors[0])] = layer(argument)
 
@@ -153,3 +155,8 @@ def _set_statistics(layer: Any, x: Array, rng: np.random.Generator) -> None:
         layer.gamma.assign(sign * rng.uniform(0.5, 1.5, channels))
     if layer.center:
         layer.beta.assign(rng.normal(0.6, 0.3, channels))
+
+
+def _centre(layer: Any, x: Array) -> None:
+    """Let the logits vary around 0 from image to image, so that no class is certain from the start."""
+    layer.bias.assign(-(x @ np.asarray(layer.kernel, np.float64)).mean(axis=0))
