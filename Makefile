@@ -7,12 +7,12 @@
 #   make bench   the benchmark model, results in build/bench.json
 #   make lock    resolve the lock files again (after a change of pyproject.toml)
 
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 NATIVE := secure_infer/native
 STAMPS := build/stamps
-RUST   := $(shell find $(NATIVE) -name target -prune -o \( -name '*.rs' -o -name 'Cargo.toml' -o -name 'Cargo.lock' \) -print)
+RUST   := $(shell find $(NATIVE) -name target -prune -o \( -path '*/src/*.rs' -o -name 'Cargo.*' \) -print)
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
