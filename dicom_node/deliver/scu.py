@@ -13,7 +13,6 @@ from typing import Final
 
 import pydicom
 from pydicom import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
@@ -23,12 +22,12 @@ from dicom_node.config import ClientTlsSettings, DestinationSettings
 from dicom_node.deliver.errors import CredentialsInvalid, FileUnsendable
 from dicom_node.deliver.status import classify
 from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.intake.reading import MALFORMED
 from dicom_node.steps import DeliveryResult
 
 _VERIFICATION: Final = UID("1.2.840.10008.1.1")
 _UNENCAPSULATED: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 _REJECTED_TRANSIENTLY: Final = 2  # PS3.8 9.3.4
-_UNREADABLE: Final = (OSError, InvalidDicomError, ValueError, LookupError, TypeError, AttributeError)
 
 
 class _NoAssociationError(Exception):
@@ -93,7 +92,7 @@ def _read(path: Path) -> Dataset:
         dataset = pydicom.dcmread(path)
         complete = all(dataset.get(keyword) for keyword in ("SOPClassUID", "SOPInstanceUID"))
         complete = complete and "TransferSyntaxUID" in dataset.file_meta
-    except _UNREADABLE as error:
+    except (OSError, *MALFORMED) as error:
         raise FileUnsendable("file", expected="a DICOM object", got=type(error).__name__) from error
     if not complete:
         raise FileUnsendable("object", expected="SOP Class, SOP Instance and Transfer Syntax UID", got="none")

@@ -21,10 +21,11 @@ from typing import Any, Final, Self
 
 import pydicom
 from pydicom import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import AllTransferSyntaxes, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.transport import ThreadedAssociationServer
+
+from dicom_node.intake.reading import MALFORMED
 
 _VERIFICATION: Final = "1.2.840.10008.1.1"
 _FIND: Final = ("1.2.840.10008.5.1.4.1.2.1.1", "1.2.840.10008.5.1.4.1.2.2.1")  # patient root, study root
@@ -32,7 +33,6 @@ _UID: Final = re.compile(r"[0-9.]{1,64}")
 _OUT_OF_RESOURCES: Final = 0xA700
 _CANNOT_UNDERSTAND: Final = 0xC000
 _PENDING: Final = 0xFF00
-_UNREADABLE: Final = (OSError, InvalidDicomError, ValueError, LookupError, AttributeError)
 
 
 class KeepingServer(ThreadedAssociationServer):
@@ -114,7 +114,7 @@ class Archive:
             dataset = event.dataset
             uids = [str(dataset[key].value) for key in ("StudyInstanceUID", "SeriesInstanceUID")]
             uids.append(str(dataset.SOPInstanceUID))
-        except _UNREADABLE:
+        except MALFORMED:
             return _CANNOT_UNDERSTAND
         if not all(_UID.fullmatch(uid) for uid in uids):  # they become names of files
             return _CANNOT_UNDERSTAND

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -396,12 +397,14 @@ def _archive(settings: Settings) -> DestinationSettings:
     return settings.destination[0]
 
 
-def _digest(folder: Path) -> str:
-    """Of everything that the compiler reads."""
+def _digest(model: Path) -> str:
+    """Of all that makes a bundle: the model's folder and the compiler's code."""
+    spec = find_spec("secure_infer")
+    code = Path(spec.origin).parent if spec and spec.origin else model
+    files = [path for path in model.rglob("*") if path.is_file()]
+    for pattern in ("compiler/**/*.py", "bundle/*.py", "runtime/*.py", "_native*.so"):
+        files += code.glob(pattern)
     state = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            state.update(
-                f"{path.relative_to(folder)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode()
-            )
+    for path in sorted(files):
+        state.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return state.hexdigest()

@@ -13,7 +13,7 @@ from typing import Final
 
 import pydicom
 from pydicom.dataset import FileMetaDataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filebase import DicomBytesIO
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
@@ -25,6 +25,7 @@ pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
 MALFORMED: Final = (
     InvalidDicomError,
+    BytesLengthException,
     EOFError,
     ValueError,
     LookupError,

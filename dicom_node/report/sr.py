@@ -24,7 +24,7 @@ from pydicom.uid import (
 
 from dicom_node.config import ReportSettings
 from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_node.intake.reading import read
+from dicom_node.intake.reading import MALFORMED, read
 from dicom_node.report import content, source
 from dicom_node.report.codes import PRIVATE_SCHEME
 from dicom_node.report.errors import ReportError
@@ -67,6 +67,16 @@ def build_report(
         The report would not be valid.
     """
     image = read(image_path, with_pixels=False)
+    try:
+        return _report(image, result, model_card, settings)
+    except MALFORMED as error:
+        # highdicom's and pydicom's messages may quote values of the patient.
+        raise ReportError("report", expected="valid attributes", got=type(error).__name__) from error
+
+
+def _report(
+    image: Dataset, result: InferenceResult, model_card: Mapping[str, Any], settings: ReportSettings
+) -> bytes:
     model = content.Model.from_card(model_card)
     findings = content.statements(result, settings.code)
     evidence = source.evidence(image)
@@ -78,14 +88,10 @@ def build_report(
         tracking_uids=[derived_uid(instance, "finding", finding.name) for finding in findings],
         serial_number=settings.device_serial_number,
     )
-    try:
-        document = _document(subject, model, result, findings, settings, instance)
-        source.copy_identity(image, document)
-        _complete(document, image, subject, model, result)
-        return _encode(document)
-    except (ValueError, TypeError, AttributeError, LookupError) as error:
-        # highdicom's and pydicom's messages may quote values of the patient.
-        raise ReportError("report", expected="valid attributes", got=type(error).__name__) from error
+    document = _document(subject, model, result, findings, settings, instance)
+    source.copy_identity(image, document)
+    _complete(document, image, subject, model, result)
+    return _encode(document)
 
 
 def report_uid(image_uid: str, bundle_digest: str, sop_class: str = Comprehensive3DSRStorage) -> str:

@@ -226,6 +226,15 @@ def test_object_cut_anywhere_is_refused_or_complete(tmp_path: Path) -> None:
             display(path)
 
 
+def test_damaged_group_length_is_refused(radiograph: FileDataset, stored: Write) -> None:
+    path = stored(radiograph)
+    content = bytearray(path.read_bytes())
+    content[138] = 0x66  # the length of (0002,0000)
+    path.write_bytes(content)
+    with pytest.raises(errors.IntakeError):
+        display(path)
+
+
 @pytest.mark.parametrize("name", [row["file"] for row in manifest(DATA)])
 def test_flipped_bytes_end_in_a_picture_or_in_a_named_error(tmp_path: Path, name: str) -> None:
     whole = bytearray((DATA / name).read_bytes())
