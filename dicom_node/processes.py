@@ -6,6 +6,7 @@ Each ends on SIGTERM after what is under way, and at once when the supervisor is
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import threading
@@ -152,6 +153,8 @@ def _run(settings: Settings, name: str, serve: Callable[[Settings, threading.Eve
     """What both processes do around their work."""
     configure_logging(form=settings.node.log_format, level=settings.node.log_level)
     os.umask(0o077)
+    # A core dump would hold images and keys.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     # An interrupt at the terminal goes to all processes; the supervisor passes it on in order.

@@ -8,6 +8,7 @@ import time
 
 import pydicom
 import pytest
+from pynetdicom import AE
 
 from dicom_node.queue import State
 
@@ -91,6 +92,20 @@ def test_listener_killed_in_the_middle_of_an_object_keeps_nothing_of_it(
     assert len(list(site.settings.node.spool.glob("objects/*/*.dcm"))) == 1
     os.kill(healthy, signal.SIGTERM)
     assert listener.ended() == 0
+
+
+def test_stop_does_not_wait_for_a_modality_that_holds_its_association(new_site, forks, until) -> None:
+    site = new_site(1)
+    listener = forks(site.start("fork", "listener"))
+    pid = listener.start()
+    until(lambda: _listens(site.port), "listening")
+    entity = AE(ae_title="MODALITY")
+    entity.add_requested_context("1.2.840.10008.1.1")
+    association = entity.associate("127.0.0.1", site.port, ae_title="GATEWAY")
+    assert association.is_established
+    os.kill(pid, signal.SIGTERM)
+    assert listener.ended() == 0
+    association.abort()
 
 
 def test_whole_gateway_survives_kills_of_its_processes_and_of_itself(

@@ -4,16 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pydicom
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pynetdicom import AE
-from pynetdicom.association import Association
 
 from dicom_node.queue import State
 from secure_infer import keys
@@ -111,6 +110,9 @@ def gateway(tmp_path: Path, new_site: Any, parties: Parties, archive: Any) -> Ca
                 archive_port=archive.port,
             )
         )
+        return launch(site)
+
+    def launch(site: Any) -> Any:
         script = (
             "import sys; from pathlib import Path; from dicom_node.config import load_settings; "
             "from dicom_node.node import Node; sys.exit(Node(load_settings(Path(sys.argv[1]))).run())"
@@ -125,7 +127,8 @@ def gateway(tmp_path: Path, new_site: Any, parties: Parties, archive: Any) -> Ca
         )
         log.close()
         site.processes.append(process)
-        return replace(site)
+        site.restart = lambda: launch(site)
+        return site
 
     return start
 
@@ -221,22 +224,6 @@ def test_unsuitable_objects_are_kept_with_their_reasons(
     assert archive.reports() == []
 
 
-def test_stop_does_not_wait_long_for_a_modality_that_holds_its_association(gateway, parties, until) -> None:
-    bundle = parties.bundle("tiny.bundle")
-    site = gateway(bundle, parties.serve(bundle).port)
-    entity = AE(ae_title="MODALITY")
-    entity.add_requested_context("1.2.840.10008.1.1")
-
-    def associated() -> Association | None:
-        made = entity.associate("127.0.0.1", site.port, ae_title="GATEWAY")
-        return made if made.is_established else None
-
-    association = until(associated, "an association")
-    site.processes[-1].send_signal(signal.SIGTERM)
-    assert site.processes[-1].wait(30) == 0
-    association.abort()
-
-
 def test_configuration_that_cannot_work_ends_the_gateway_with_its_own_status(gateway, parties) -> None:
     bundle = parties.bundle("tiny.bundle")
     manifest = bundle / "hospital" / "manifest.json"
@@ -244,3 +231,43 @@ def test_configuration_that_cannot_work_ends_the_gateway_with_its_own_status(gat
     site = gateway(bundle, 1)
     assert site.processes[-1].wait(60) == 78
     assert "worker can't start" in site.log()
+
+
+def test_everything_is_killed_again_and_again_and_each_study_has_one_report(
+    gateway, parties, archive, radiograph, send_until_stored, until, tmp_path
+) -> None:
+    bundle = parties.bundle("tiny.bundle")
+    probe = parties.serve(bundle)
+    port = probe.port
+    probe.shutdown()
+    serve = [sys.executable, "-m", "dicom_node.cli", "party", "serve", "--bundle", str(bundle)]
+    serve += ["--listen", f"127.0.0.1:{port}", "--authority", str(parties.authority.public)]
+    serve += ["--certificate", str(parties.developer.public), "--key", str(parties.developer.private)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+
+    def party() -> subprocess.Popen[bytes]:
+        quiet = subprocess.DEVNULL
+        return subprocess.Popen(serve, env=environment, stdin=quiet, stdout=quiet, stderr=quiet)
+
+    site = gateway(bundle, port)
+    running = party()
+    files = {number: radiograph(number) for number in range(1, 5)}
+    random = Random(7)
+    try:
+        for number, file in files.items():
+            send_until_stored(site.port, file)
+            time.sleep(random.uniform(0, 1.5))
+            running.kill()
+            running.wait()
+            if number == 2:
+                site.processes[-1].kill()
+                site.processes[-1].wait()
+                site = site.restart()
+            running = party()
+        until(lambda: site.states() == [State.DELIVERED] * len(files), "delivery", 120)
+    finally:
+        running.kill()
+        running.wait()
+    assert len(archive.reports()) == len(files)
+    assert len(set(archive.received)) == len(files)
+    assert sorted(one.StudyInstanceUID[-1] for one in archive.reports()) == [str(number) for number in files]
