@@ -4,8 +4,9 @@ A freshly initialised network has batch-normalisations that normalise nothing, v
 explode, and filters that pass noise rather than shapes: half a grey level of noise on the picture
 changes its outputs altogether, which says nothing about arithmetic. Here every batch-normalisation
 gets the statistics of its own inputs on a few images, layer by layer, with random factors and
-offsets, some of the factors negative, and kernels get a random mean over their taps, as trained ones
-have, and lean towards the directions in which their inputs vary. These are no diagnostic models and must not be presented as any.
+offsets, some of the factors negative; kernels get a random mean over their taps and lean towards the
+directions in which their inputs vary, as trained ones do. These are no diagnostic models and must not
+be presented as any.
 """
 
 from __future__ import annotations
