@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node import deliver, intake, processes, report
-from dicom_node.config import Settings, load_settings
+from dicom_node.config import ReportSettings, Settings, load_settings
 from dicom_node.node import Node
 from dicom_node.steps import FindingResult, InferenceResult
 
@@ -145,9 +145,14 @@ def arm_from_environment(settings: Settings, allowed: tuple[str, ...]) -> None:
 
 
 def fork_for_each_line(main: Callable[[Settings], None], settings: Settings) -> None:
-    # Imported once, before the first fork.
+    # Loaded once, before the first fork.
     importlib.import_module("dicom_node.receive")
     importlib.import_module("dicom_node.scheduler")
+    if main is worker_main:
+        sample = Path(__file__).parents[2] / "data" / "dicom" / "derived" / "dx_rle_12bit.dcm"
+        double = Double()
+        result = double.infer(intake.pixels(sample, double.preprocessing))
+        report.build_report(sample, result, double.model_card, ReportSettings())
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
