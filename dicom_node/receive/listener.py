@@ -31,7 +31,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 from dicom_node.config import ListenerSettings, PeerSettings
 from dicom_node.errors import ObjectMismatch, ObjectRefused, SpoolFull
 from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_node.queue import ObjectRecord, Priority, Queue, Receipt
+from dicom_node.queue import Arrival, ObjectRecord, Priority, Queue, Receipt
 from dicom_node.receive.admission import Request, admit
 from dicom_node.receive.header import read_header
 from dicom_node.receive.server import LimitedSocket, SafeServer, server_context
@@ -216,7 +216,9 @@ class Listener:
         except Exception:  # noqa: BLE001 - the outermost place of a request
             _LOG.exception("object not stored", extra={"code": "receive"})
             return UNKNOWN_ERROR
-        _LOG.info("object stored", extra={"study": receipt.study, "arrival": receipt.arrival.value})
+        level = logging.WARNING if receipt.arrival is Arrival.CONFLICT else logging.INFO
+        said = {"study": receipt.study, "arrival": receipt.arrival.value}
+        _LOG.log(level, "object stored", extra=said)
         return SUCCESS
 
     def _store(self, event: evt.Event) -> Receipt:

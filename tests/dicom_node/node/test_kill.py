@@ -113,10 +113,7 @@ def test_whole_gateway_survives_kills_of_its_processes_and_of_itself(
 ) -> None:
     site = new_site(archive.port)
     kills = tmp_path / "kills"
-    kills.write_text(
-        "queue.Queue.add_object:after spool.Spool.store:before Double.infer:after deliver.send:after "
-        "queue.Queue.report_ready:before"
-    )
+    kills.write_text("queue.Queue.add_object:after Double.infer:after deliver.send:after")
     gateway = site.start("node", environment={"BLINDREAD_KILLS": str(kills)})
     for number in (1, 2, 3):
         send_until_stored(site.port, radiograph(number))

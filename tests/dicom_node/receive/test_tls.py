@@ -1,7 +1,9 @@
 """The TLS listener: who gets in, and who can't keep others out."""
 
+import shutil
 import socket
 import ssl
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -133,3 +135,18 @@ def test_key_of_another_certificate_is_refused(certificates) -> None:
         ConfigError, match="listener's TLS files: expected a certificate, its key and an authority"
     ):
         server_context(settings)
+
+
+@pytest.mark.peer
+@pytest.mark.skipif(shutil.which("storescu") is None, reason="DCMTK (storescu) is not installed")
+def test_dcmtk_stores_over_tls(tls_gateway, certificates, samples) -> None:
+    gateway = tls_gateway()
+    certificate, key = certificates.issue("dcmtk")
+    command = ["storescu", "+tls", str(key), str(certificate), "+cf", str(certificates.authority)]
+    command += ["-aet", "MODALITY", "-aec", "GATEWAY", "localhost", str(gateway.port)]
+    file = next(one for one in samples if "rle" in one.name)
+    done = subprocess.run(
+        [*command, "-xr", str(file)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(gateway.files()) == 1
