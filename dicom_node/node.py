@@ -13,6 +13,7 @@ from types import FrameType
 from dicom_node.config import Settings
 from dicom_node.logs import configure_logging
 from dicom_node.processes import EXIT_CONFIG, listener_main, worker_main
+from dicom_node.queue import Queue
 from dicom_node.spool import Spool
 
 _LOG = logging.getLogger(__name__)
@@ -71,6 +72,8 @@ class Node:
         ------
         NodeBusy
             Another gateway works on the same spool.
+        QueueError
+            The queue's database can't be used.
         """
         configure_logging(form=self._settings.node.log_format, level=self._settings.node.log_level)
         if threading.current_thread() is threading.main_thread():
@@ -78,6 +81,8 @@ class Node:
                 signal.signal(number, self._on_signal)
         with Spool(self._settings.node.spool, "node").take_over(wait_s=1.0):
             try:
+                # Made once, before two processes would make it at the same time.
+                Queue(self._settings.database, self._settings.queue).close()
                 return self._supervise()
             finally:
                 self._end_children()

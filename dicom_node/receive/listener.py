@@ -233,16 +233,7 @@ class Listener:
         header = read_header(
             data_set, transfer_syntax_uid=syntax, sop_class_uid=sop_class, sop_instance_uid=sop_instance
         )
-        meta = encode_file_meta(
-            create_file_meta(
-                sop_class_uid=UID(sop_class),
-                sop_instance_uid=UID(sop_instance),
-                transfer_syntax=UID(syntax),
-                implementation_uid=UID(IMPLEMENTATION_CLASS_UID),
-                implementation_version=IMPLEMENTATION_VERSION_NAME,
-            )
-        )
-        parts = (b"\0" * 128 + b"DICM", meta, data_set)
+        parts = (_file_beginning(sop_class, sop_instance, syntax), data_set)
         digest = hashlib.sha256(f"{sop_class} {syntax} ".encode())
         digest.update(data_set)
         name = digest.hexdigest()
@@ -264,6 +255,18 @@ class Listener:
                 quiet_period_s=peer.quiet_period_s if peer else None,
             )
         )
+
+
+def _file_beginning(sop_class: str, sop_instance: str, transfer_syntax: str) -> bytes:
+    """Preamble, prefix and file meta information: PS3.10 section 7.1."""
+    meta = create_file_meta(
+        sop_class_uid=UID(sop_class),
+        sop_instance_uid=UID(sop_instance),
+        transfer_syntax=UID(transfer_syntax),
+        implementation_uid=UID(IMPLEMENTATION_CLASS_UID),
+        implementation_version=IMPLEMENTATION_VERSION_NAME,
+    )
+    return b"\0" * 128 + b"DICM" + encode_file_meta(meta)
 
 
 def _failure(status: int, code: str, comment: str) -> Dataset:

@@ -8,9 +8,11 @@ closed.
 """
 
 import logging
+import selectors
 import socket
 import ssl
 import threading
+import time
 from typing import Any
 
 from pynetdicom import evt
@@ -152,8 +154,9 @@ class SafeServer(ThreadedAssociationServer):
             client.close()
             return None
         try:
-            client.settimeout(self.listener.tls.handshake_timeout_s)
-            secured = context.wrap_socket(client, server_side=True)
+            secured = context.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
+            client = secured
+            _complete_handshake(secured, self.listener.tls.handshake_timeout_s)
             secured.settimeout(self.listener.timeout_s)
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", None) or type(error).__name__
@@ -167,6 +170,25 @@ class SafeServer(ThreadedAssociationServer):
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - signature
         """A connection's thread failed: one line in the log instead of a trace on the console."""
         _LOG.error("connection failed", exc_info=True)
+
+
+def _complete_handshake(connection: ssl.SSLSocket, timeout_s: float) -> None:
+    """The whole handshake within a time: a socket's own time-out begins anew with every byte that comes."""
+    deadline = time.monotonic() + timeout_s
+    connection.setblocking(False)
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection, selectors.EVENT_READ)
+        while True:
+            try:
+                connection.do_handshake()
+                return
+            except ssl.SSLWantReadError:
+                selector.modify(connection, selectors.EVENT_READ)
+            except ssl.SSLWantWriteError:
+                selector.modify(connection, selectors.EVENT_WRITE)
+            left_s = deadline - time.monotonic()
+            if left_s <= 0 or not selector.select(left_s):
+                raise TimeoutError("TLS handshake")
 
 
 def server_context(settings: ServerTlsSettings) -> ssl.SSLContext:

@@ -4,6 +4,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,20 @@ def test_silent_client_is_closed_when_the_handshake_takes_too_long(tls_gateway) 
     with socket.create_connection(("127.0.0.1", tls_gateway(handshake_timeout_s=0.2).port)) as connection:
         connection.settimeout(20)
         assert connection.recv(1) == b""
+
+
+def test_client_that_drips_its_handshake_is_closed_in_time_all_the_same(tls_gateway) -> None:
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", tls_gateway(handshake_timeout_s=0.5).port)) as connection:
+        record = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500)
+        try:
+            for position in range(len(record)):
+                connection.sendall(record[position : position + 1])
+                time.sleep(0.1)
+        except ConnectionError:
+            pass
+        else:
+            pytest.fail(f"still open after {time.monotonic() - began:.0f} s")
 
 
 def test_client_that_speaks_plain_dicom_is_closed(tls_gateway, associate) -> None:
