@@ -17,6 +17,7 @@ from secure_infer.bundle import write_bundle
 from secure_infer.bundle.card import Finding
 from secure_infer.compiler.emit import Emitted, Parameters, emit
 from secure_infer.compiler.frontends import SourceModel, read_model
+from secure_infer.compiler.frontends.source import ACTIVATIONS
 from secure_infer.compiler.graph import Conv, Graph, Relu, outputs_of
 from secure_infer.compiler.options import CompileOptions, InputOptions, with_input
 from secure_infer.compiler.passes import simplify
@@ -36,6 +37,8 @@ from secure_infer.runtime.program import Program
 
 Images = Sequence[NDArray[Any]] | NDArray[Any]
 Progress = Callable[[str, int, int], None]
+
+_DEVIATIONS = 4.0
 
 HELD_OUT = 4
 """Calibration images that are set aside to judge the program by."""
@@ -103,7 +106,8 @@ class CompiledModel:
         Returns
         -------
         dict
-            ``images``, ``probability_error`` and ``logit_error`` (largest, rms), ``outside`` (numbers
+            ``images``, ``probability_error`` and ``logit_error`` (largest, rms), ``expected_error``
+            (see `CompileOptions.tolerance`), ``outside`` (numbers
             beyond their windows or truncation ranges), ``peak`` (the largest number, relative to its
             limit) and ``peak_step``.
         """
@@ -115,10 +119,16 @@ class CompiledModel:
             "images": len(errors),
             "probability_error": _summary(probability),
             "logit_error": _summary(logit),
+            "expected_error": _DEVIATIONS * self._steepest * _summary(logit)["rms"],
             "outside": observer.outside,
             "peak": peak,
             "peak_step": step,
         }
+
+    @property
+    def _steepest(self) -> float:
+        """The largest slope of the activation: 1/4 for sigmoid and softmax."""
+        return 1.0 if self.findings[0].activation == "none" else 0.25
 
     def _errors(
         self, image: NDArray[Any], rng: np.random.Generator, observer: Observer
@@ -198,8 +208,7 @@ def compile_model(
         accepted = not len(unseen)
         if not accepted:
             verdict = compiled.judge(unseen, progress=progress)
-            error = verdict["probability_error"]["max_abs"]
-            accepted = error <= options.tolerance and not verdict["outside"]
+            accepted = verdict["expected_error"] <= options.tolerance and not verdict["outside"]
             tried.append({"precision": name, **verdict, "accepted": accepted})
         if accepted:
             break
@@ -320,11 +329,24 @@ def _counted(what: str, images: Images, progress: Progress | None) -> Iterable[N
         progress(what, len(images), len(images))
 
 
+def _activation(model: SourceModel, options: CompileOptions) -> str:
+    """What the hospital applies to the logits."""
+    kinds = set(model.activations)
+    if len(kinds) != 1:
+        expected = "one activation for all outputs"
+        raise OptionError("model outputs", expected=expected, got=sorted(kinds))
+    (own,) = kinds
+    if options.activation is None or options.activation == own:
+        return own
+    if options.activation not in ACTIVATIONS or own != "none":
+        expected = f"{', '.join(ACTIVATIONS)} for a model that ends in logits, or the model's own ({own})"
+        raise OptionError("option activation", expected=expected, got=repr(options.activation))
+    return options.activation
+
+
 def _findings(model: SourceModel, emitted: Emitted, options: CompileOptions) -> tuple[Finding, ...]:
     count = len(emitted.logit_scales)
-    if len(set(model.activations)) != 1:
-        expected = "one activation for all outputs"
-        raise OptionError("model outputs", expected=expected, got=sorted(set(model.activations)))
+    activation = _activation(model, options)
     names = options.findings or tuple(f"class {i}" for i in range(count))
     if len(names) != count:
         raise OptionError("option findings", expected=f"{count} names", got=len(names))
@@ -339,7 +361,7 @@ def _findings(model: SourceModel, emitted: Emitted, options: CompileOptions) -> 
             name,
             float(scale),
             float(thresholds.get(name, 0.5) if isinstance(thresholds, Mapping) else thresholds),
-            model.activations[0],
+            activation,
             options.codes.get(name),
         )
         for name, scale in zip(names, emitted.logit_scales, strict=True)

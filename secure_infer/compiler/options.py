@@ -68,7 +68,11 @@ class CompileOptions:
     precision : PrecisionOptions, optional
         None tries those of `LADDER` in turn until the held-out images are within the tolerance.
     tolerance : float
-        Largest error of a probability on held-out images that ends the search.
+        The search ends when the error to be expected of a probability is below this: four standard
+        deviations of the logits' errors on held-out images, where the activation is steepest.
+    activation : str, optional
+        What the hospital applies to the logits, for models that end in logits: ``none``, ``sigmoid``
+        or ``softmax``; None keeps the model's own.
     findings : tuple of str
         Names of the outputs, in the model's order; empty for names of the compiler's own.
     thresholds : float or mapping of finding to float
@@ -80,7 +84,8 @@ class CompileOptions:
 
     input: InputOptions = field(default_factory=InputOptions)
     precision: PrecisionOptions | None = None
-    tolerance: float = 0.004
+    tolerance: float = 0.006
+    activation: str | None = None
     findings: tuple[str, ...] = ()
     thresholds: float | Mapping[str, float] = 0.5
     codes: Mapping[str, Code] = field(default_factory=dict)

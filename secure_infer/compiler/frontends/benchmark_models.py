@@ -116,6 +116,8 @@ def _calibrate(model: Any, batch: NDArray[np.float32], rng: np.random.Generator)
             _smooth(layer, rng)
             if isinstance(layer, keras.layers.Conv2D):
                 _align(layer, np.asarray(inputs[0], np.float64))
+            if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense) and layer.name != "predictions":
+                _scale(layer, inputs[0])
             if layer.name == "predictions":
                 _centre(layer, np.asarray(inputs[0], np.float64))
             argument = inputs[0] if len(inputs) == 1 else inputs
@@ -142,6 +144,14 @@ def _align(layer: Any, x: Array) -> None:
     covariance = np.cov(samples[:: max(1, len(samples) // _SAMPLES)].T)
     turned = np.einsum("ij,hwjo->hwio", covariance, kernel)
     layer.kernel.assign(turned * (kernel.std() / max(turned.std(), 1e-30)))
+
+
+def _scale(layer: Any, x: Any) -> None:
+    """Scale a kernel such that what it makes has a deviation of 1, for networks that don't normalise."""
+    activation, layer.activation = layer.activation, keras.activations.linear
+    deviation = float(np.asarray(layer(x)).std())
+    layer.activation = activation
+    layer.kernel.assign(np.asarray(layer.kernel) / max(deviation, 1e-30))
 
 
 def _set_statistics(layer: Any, x: Array, rng: np.random.Generator) -> None:

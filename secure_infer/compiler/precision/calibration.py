@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from secure_infer.compiler.graph import Conv, Graph, Image, evaluate
+from secure_infer.compiler.graph import Concat, Conv, Graph, Image, Relu, evaluate
 from secure_infer.errors import CalibrationError
 
 Array = NDArray[np.float64]
@@ -61,22 +61,27 @@ def calibrate(graph: Graph, images: Iterable[NDArray[Any]]) -> Calibration:
 
 
 def _lifted(graph: Graph, maxima: dict[str, Array]) -> dict[str, Array]:
-    """Raise the maxima of quiet channels to a fraction of what their inputs could make of them."""
+    """Raise the maxima of quiet channels to a fraction of what their inputs could make of them.
+
+    What a ReLU could pass on is as large as what it reads: a unit that was off on all calibration
+    images isn't worth fewer bits for that.
+    """
     lifted: dict[str, Array] = {}
-    floors: dict[str, Array] = {}
+    reach: dict[str, Array] = {}
     for node in graph.nodes.values():
+        inputs = [reach[i] for i in node.inputs]
         if isinstance(node.op, Image):
             floor = np.full(node.shape[0], maxima[node.name].max() * _QUIET_CHANNEL)
         elif isinstance(node.op, Conv):
-            floor = _worst_case(node.op, lifted[node.inputs[0]]) * _QUIET_CHANNEL
-        elif len(node.inputs) == 1:
-            floor = floors[node.inputs[0]]
-        elif sum(len(floors[i]) for i in node.inputs) == node.shape[0]:
-            floor = np.concatenate([floors[i] for i in node.inputs])
+            floor = _worst_case(node.op, inputs[0]) * _QUIET_CHANNEL
+        elif isinstance(node.op, Concat):
+            floor = np.concatenate(inputs) * _QUIET_CHANNEL
         else:
-            floor = np.max([floors[i] for i in node.inputs], axis=0)
-        floors[node.name] = np.maximum(floor, np.finfo(np.float32).tiny)
-        lifted[node.name] = np.maximum(maxima[node.name], floors[node.name])
+            floor = np.max(inputs, axis=0) * _QUIET_CHANNEL
+        lifted[node.name] = np.maximum(maxima[node.name], np.maximum(floor, np.finfo(np.float32).tiny))
+        reach[node.name] = lifted[node.name]
+        if isinstance(node.op, Relu):
+            reach[node.name] = np.maximum(lifted[node.name], inputs[0])
     return lifted
 
 

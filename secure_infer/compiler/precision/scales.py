@@ -25,7 +25,7 @@ Indices = NDArray[np.intp]
 _ROUNDS = 64
 _ROWS_THAT_FIT = 0.75
 _FEWER_BITS = 4
-_SMALLEST = 2.0**-10
+_SMALLEST = 2.0**-16
 """How far the weight limit may press a scale below what the windows allow."""
 
 

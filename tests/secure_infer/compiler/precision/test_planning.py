@@ -209,6 +209,19 @@ def test_silent_channel_gets_a_usable_scale():
     np.testing.assert_allclose(logits(emitted, pictures(1, 2)[0]), [1.0, -1.0], atol=0.01)
 
 
+def test_unit_that_was_off_on_all_images_leaves_its_depthwise_convolution_compilable():
+    e = editor(SHAPE)
+    e.put("stem", Conv(np.array([1.0, -1.0])[:, None, None, None], np.zeros(2)), "image")
+    e.put("relu", Relu.plain(2), "stem")  # the second channel is never positive
+    e.put("dw", Conv(np.full((2, 1, 3, 3), 0.2), np.zeros(2), padding=(1, 1, 1, 1), groups=2), "relu")
+    e.put("pw", Conv(np.ones((2, 2, 1, 1)), np.zeros(2)), "dw")
+    e.put("r2", Relu.plain(2), "pw")
+    e.put("logits", Conv(np.full((2, 2, 16, 16), 1 / 512), np.zeros(2)), "r2")
+    graph, emitted = compiled(simplify(finished(e, "logits")), PrecisionOptions(), pictures(6, 1))
+    image = pictures(1, 2)[0]
+    np.testing.assert_allclose(logits(emitted, image), outputs_of(graph, image)[0].ravel(), rtol=0.01)
+
+
 def test_weights_far_larger_than_the_output_are_refused():
     e = editor(SHAPE)
     big = np.array([1.0, -1.0])[None, :, None, None]
