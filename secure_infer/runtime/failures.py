@@ -33,6 +33,7 @@ _CLASSES: Final[Mapping[str, type[SecureInferError]]] = {
     "connection": PeerUnreachable,
     "session_closed": PeerUnreachable,
     "busy": PeerUnreachable,
+    "idle": PeerUnreachable,
     "shutdown": PeerUnreachable,
     # Only a person can help.
     "budget": PeerRejected,

@@ -54,8 +54,8 @@ pub struct TlsChannel {
     tls: rustls::Connection,
     socket: Socket,
     timeouts: Timeouts,
-    /// While opening: the end of everything's patience.
-    opening: Option<Instant>,
+    /// While opening or closing: the end of everything's patience.
+    until: Option<Instant>,
     stage: Stage,
     gathered: Vec<u8>,
     inbox: Vec<u8>,
@@ -120,7 +120,7 @@ impl TlsChannel {
             tls,
             socket,
             timeouts,
-            opening: Some(Instant::now() + timeouts.handshake),
+            until: Some(Instant::now() + timeouts.handshake),
             stage: Stage {
                 bytes: vec![0; STAGE],
                 from: 0,
@@ -159,7 +159,12 @@ impl TlsChannel {
 
     /// Hello and welcome are over; from here on each wait has its own limit.
     pub(crate) fn opened(&mut self) {
-        self.opening = None;
+        self.until = None;
+    }
+
+    /// From here on everything together must be over within the time of a farewell.
+    pub(crate) fn hurry(&mut self) {
+        self.until = Some(Instant::now() + self.timeouts.farewell);
     }
 
     /// What was spent so far.
@@ -469,13 +474,13 @@ impl TlsChannel {
 
     fn deadline(&self, patience: Duration) -> Instant {
         let own = Instant::now() + patience;
-        self.opening.map_or(own, |opening| opening.min(own))
+        self.until.map_or(own, |until| until.min(own))
     }
 
     /// Ends the connection: tells the peer why, if it can still hear, and lets it read that.
     pub(crate) fn finish(mut self, error: Option<&LinkError>) {
         self.socket.cancel = Cancel::new();
-        self.opening = Some(Instant::now() + self.timeouts.farewell);
+        self.hurry();
         if let Some(error) = error.filter(|error| error.worth_telling()) {
             let _ = self.send_frame(Kind::Error, &encode_error(error));
         }
@@ -487,7 +492,7 @@ impl TlsChannel {
     /// with unread bytes in it would destroy the last words on their way.
     fn farewell(&mut self) {
         let until = Instant::now() + self.timeouts.farewell;
-        self.opening = Some(until);
+        self.until = Some(until);
         self.tls.send_close_notify();
         while self.tls.wants_write() {
             match self.tls.write_tls(&mut self.socket) {

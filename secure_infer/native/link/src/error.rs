@@ -125,6 +125,12 @@ pub enum LinkError {
     /// The session ended, by an error or by being closed.
     #[error("session: expected an open session, got a closed one")]
     SessionClosed,
+    /// The hospital asked for nothing for too long.
+    #[error("session: expected a command within {limit_s} s, got none")]
+    Idle {
+        /// How long the developer waits.
+        limit_s: u64,
+    },
     /// The developer is shutting down.
     #[error("server: expected to go on, got a request to stop")]
     Shutdown,
@@ -152,7 +158,7 @@ impl From<ProtocolError> for LinkError {
 }
 
 impl LinkError {
-    /// The stable name of this failure; for a peer's refusal it is the peer's code.
+    /// The stable name of this failure; for a peer's refusal it is the peer's code, if that is a known one.
     #[must_use]
     pub fn code(&self) -> &str {
         match self {
@@ -173,12 +179,27 @@ impl LinkError {
             Self::NoTicket => "no_ticket",
             Self::Input { .. } => "input",
             Self::SessionClosed => "session_closed",
+            Self::Idle { .. } => "idle",
             Self::Shutdown => "shutdown",
             Self::NoEntropy => "no_entropy",
             Self::Panic => "panic",
             Self::Channel(error) => channel_code(error),
             Self::Protocol(error) => error.code(),
         }
+    }
+
+    /// Whether the words are fit for the peer: not those about this side's own machine.
+    #[must_use]
+    pub(crate) fn is_private(&self) -> bool {
+        matches!(
+            self,
+            Self::BudgetStore { .. }
+                | Self::NoEntropy
+                | Self::Panic
+                | Self::Credentials { .. }
+                | Self::Listen { .. }
+                | Self::Protocol(ProtocolError::Argument(_))
+        )
     }
 
     /// Whether the peer should be told: not when it told us, or can't hear any more.
@@ -195,13 +216,44 @@ impl LinkError {
     }
 }
 
+/// What a peer may call its own failure. Anything else is `peer_error`: its words must not pass for
+/// one of this side's errors, on which a caller would act differently.
+const PEER_CODES: [&str; 22] = [
+    "argument",
+    "budget",
+    "budget_store",
+    "bundle",
+    "busy",
+    "certificate_fingerprint",
+    "engine",
+    "hello",
+    "idle",
+    "malformed_message",
+    "message",
+    "no_entropy",
+    "parameters",
+    "role",
+    "shutdown",
+    "ticket_limit",
+    "ticket_reused",
+    "ticket_unknown",
+    "timeout",
+    "unexpected_length",
+    "unexpected_message",
+    "version",
+];
+
 fn channel_code(error: &ChannelError) -> &str {
     match error {
         ChannelError::Timeout { .. } => "timeout",
         ChannelError::Closed { .. } => "peer_closed",
         ChannelError::UnexpectedKind { .. } => "unexpected_message",
         ChannelError::UnexpectedLength { .. } => "unexpected_length",
-        ChannelError::Peer { code, .. } => code,
+        ChannelError::Peer { code, .. } => PEER_CODES
+            .iter()
+            .find(|known| *known == code)
+            .copied()
+            .unwrap_or("peer_error"),
         ChannelError::Cancelled => "cancelled",
         ChannelError::Io(_) => "connection",
     }

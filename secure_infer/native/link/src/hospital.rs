@@ -182,6 +182,7 @@ impl HospitalSession {
     /// Ends the session; its unspent tickets are wiped on both sides.
     pub fn close(&mut self) {
         if let Some(mut open) = self.open.take() {
+            open.channel.hurry();
             // Gone is gone, whether the developer hears it or not.
             let _ = open
                 .channel
@@ -270,6 +271,7 @@ fn set_up(
         model.hints.clone(),
         model.public_seed,
         session_id(&own, &peer),
+        model.identity.engine,
         *entropy()?,
     )?;
     channel.meter().leave();

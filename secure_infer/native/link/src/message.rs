@@ -11,6 +11,7 @@
 //! Numbers are little-endian. Magic, role and version never move, so that any two versions can tell
 //! each other apart.
 
+pub use blindread_protocol::OtEngine;
 use sha2::{Digest, Sha256};
 
 use crate::PROTOCOL_VERSION;
@@ -41,33 +42,15 @@ pub enum Role {
     Developer = 2,
 }
 
-/// How oblivious transfers are extended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum OtEngine {
-    /// SoftSpokenOT, f = 4.
-    SoftSpoken = 1,
-}
-
-impl OtEngine {
-    /// Its name in options and reports.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::SoftSpoken => "softspoken",
-        }
-    }
-
-    /// The engine of this name.
-    ///
-    /// # Errors
-    /// [`LinkError::Mismatch`] with code `engine`.
-    pub fn from_name(name: &str) -> Result<Self, LinkError> {
-        match name {
-            "softspoken" => Ok(Self::SoftSpoken),
-            _ => Err(mismatch("engine", "softspoken", "another name")),
-        }
-    }
+/// The OT engine of this name.
+///
+/// # Errors
+/// [`LinkError::Mismatch`] with code `engine`.
+pub fn engine_from_name(name: &str) -> Result<OtEngine, LinkError> {
+    OtEngine::from_name(name).ok_or_else(|| {
+        let names = OtEngine::ALL.map(OtEngine::name).join(" or ");
+        mismatch("engine", &names, "another name")
+    })
 }
 
 /// What both parties must agree on before anything is computed.
@@ -97,7 +80,7 @@ impl Identity {
 fn parameters_digest() -> [u8; 32] {
     use blindread_lattice::params as p;
     let text = format!(
-        "n={} q={} hint_bits={} error_pairs={} drowning={} kappa={} lambda={} f={}",
+        "n={} q={} hint_bits={} error_pairs={} drowning={} kappa={} lambda={} f={} lpn={}",
         p::N,
         p::Q,
         p::HINT_BITS,
@@ -105,7 +88,8 @@ fn parameters_digest() -> [u8; 32] {
         p::DROWNING_STD,
         p::KAPPA,
         p::LAMBDA,
-        p::SOFTSPOKEN_F
+        p::SOFTSPOKEN_F,
+        blindread_protocol::FERRET_PARAMETERS
     );
     Sha256::digest(text).into()
 }
@@ -287,7 +271,12 @@ impl Command {
 /// The body of an error message.
 #[must_use]
 pub fn encode_error(error: &LinkError) -> Vec<u8> {
-    let text = printable(error.to_string().as_bytes(), MAX_TEXT);
+    let words = if error.is_private() {
+        "a failure of its own".to_owned()
+    } else {
+        error.to_string()
+    };
+    let text = printable(words.as_bytes(), MAX_TEXT);
     format!("{}:{text}", printable(error.code().as_bytes(), MAX_CODE)).into_bytes()
 }
 
@@ -482,5 +471,30 @@ mod tests {
             ("budget", LinkError::Budget { limit: 3 }.to_string())
         );
         assert!(told.len() <= MAX_ERROR);
+    }
+
+    #[test]
+    fn error_about_this_machine_is_not_described_to_the_peer() {
+        let error = LinkError::BudgetStore {
+            reason: "No space left on /srv/secret".to_owned(),
+        };
+        assert_eq!(encode_error(&error), b"budget_store:a failure of its own");
+    }
+
+    #[test]
+    fn error_of_a_peer_can_not_pass_for_one_of_ours() {
+        use blindread_protocol::channel::ChannelError;
+        for (code, seen) in [
+            ("budget", "budget"),
+            ("input", "peer_error"),
+            ("no_ticket", "peer_error"),
+        ] {
+            let error: LinkError = ChannelError::Peer {
+                code: code.to_owned(),
+                message: String::new(),
+            }
+            .into();
+            assert_eq!(error.code(), seen);
+        }
     }
 }

@@ -137,6 +137,7 @@ fn open<'a>(
         shared.model.parameters.clone(),
         shared.model.secrets.clone(),
         session_id(&theirs, &own),
+        shared.model.identity.engine,
         *entropy()?,
     )?;
     Ok((
@@ -163,6 +164,9 @@ impl Connection<'_> {
                 .recv_idle(Kind::Command, COMMAND_LEN, &mut body)
                 .map_err(|error| match error {
                     LinkError::Channel(ChannelError::Cancelled) => LinkError::Shutdown,
+                    LinkError::Channel(ChannelError::Timeout { .. }) => LinkError::Idle {
+                        limit_s: self.shared.limits.timeouts.idle.as_secs(),
+                    },
                     other => other,
                 })?;
             let command = Command::decode(&body)?;

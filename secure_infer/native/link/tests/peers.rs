@@ -47,6 +47,7 @@ fn rogue(served: &Served, credentials: &Credentials) -> (TlsChannel, Session) {
         model.hints,
         SEED,
         session_id(&own, &peer),
+        IDENTITY.engine,
         [9; 32],
     )
     .unwrap();

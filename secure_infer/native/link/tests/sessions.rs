@@ -196,8 +196,8 @@ fn session_idle_for_too_long_is_closed_by_the_developer() {
     limits.timeouts.idle = Duration::from_millis(50);
     let served = Served::start(authority.developer(), limits, None);
     let mut session = served.connect(&authority.hospital()).unwrap();
-    assert_eq!(served.codes("closed", 1), ["timeout"]);
-    assert_eq!(code(session.ping()), "timeout");
+    assert_eq!(served.codes("closed", 1), ["idle"]);
+    assert_eq!(code(session.ping()), "idle");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Oblivious transfer without I/O: base OTs over ristretto255, SoftSpokenOT, wide AES.
+//! Oblivious transfer without I/O: base OTs over ristretto255, SoftSpokenOT, Ferret, wide AES.
 //!
 //! Messages are byte vectors in and byte vectors out, randomness is a parameter, roles are types. There is no
 //! socket, clock, thread or file here, and nothing is global but the choice of vector kernels.
@@ -8,24 +8,31 @@
 //!         finish     <-------- answer  <-
 //!     OtSender (Delta)                       OtReceiver (random choices)
 //!       one_of_16, random_ot <- corrections - one_of_16, random_ot      one message per call
+//!
+//!     FerretSender (Delta)                    FerretReceiver            made from these two
+//!       answer_refill  <------- request  <-    request_refill           now and then
+//!                      -> answer -------->     finish_refill
+//!       one_of_16, random_ot                   one_of_16, random_ot     no message
 //! ```
 //!
 //! `error` | `aes` PRG and hash | `base` endemic OT | `ggm` trees | `planes` bit matrices | `simd` kernels and
-//! run-time dispatch | `softspoken` the engine | `engine` the traits every engine has.
+//! run-time dispatch | `softspoken` and, bootstrapped by it, `ferret`: the engines | `engine` the traits both have.
 #![deny(unsafe_code)]
 
 mod aes;
 mod base;
 mod engine;
 mod error;
+mod ferret;
 mod ggm;
 mod planes;
 #[allow(unsafe_code)]
 mod simd;
 mod softspoken;
 
-pub use engine::{OtReceiverEngine, OtSenderEngine};
+pub use engine::{OtEngine, OtKind, OtReceiverEngine, OtSenderEngine, Refill};
 pub use error::OtError;
+pub use ferret::{FerretReceiver, FerretSender, params::PARAMETERS as FERRET_PARAMETERS};
 pub use softspoken::{
     OtReceiver, OtSender, ReceiverSetup, SenderSetup, one_of_16_len, random_ot_len,
 };

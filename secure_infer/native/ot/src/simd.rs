@@ -1,13 +1,19 @@
 //! Run-time choice between the vector kernels and their portable twins.
 //!
 //! The only module of this crate with `unsafe` in it. `vector` has the three register widths behind one
-//! trait, `kernels` the AES kernels written once over that trait, `matrix` the bit matrices.
+//! trait, `kernels` the AES kernels written once over that trait, `matrix` the bit matrices, `gather` the sums over
+//! rows of a local code.
 
 use std::sync::OnceLock;
 
 use crate::aes::{self, AesKey};
+use crate::ferret::code::{self, GROUP, Rows, Stream};
+use crate::ferret::params::K;
+use crate::ferret::tree;
 use crate::planes::{self, CHUNK, Chunk, Combine, Row};
 
+#[cfg(target_arch = "x86_64")]
+mod gather;
 #[cfg(target_arch = "x86_64")]
 mod kernels;
 #[cfg(target_arch = "x86_64")]
@@ -39,16 +45,16 @@ enum Level {
 
 /// Calls the AES kernel of a backend's level.
 macro_rules! dispatch {
-    ($backend:ident, $portable:path, $kernel:ident($($argument:expr),*)) => {
+    ($backend:ident, $portable:path, $kernel:ident $(::<$generic:ident>)? ($($argument:expr),*)) => {
         match $backend.0 {
             Level::Portable => $portable($($argument),*),
             // SAFETY, for all three: a backend of this level exists only where its features were detected.
             #[cfg(target_arch = "x86_64")]
-            Level::AesNi => unsafe { kernels::aes_ni::$kernel($($argument),*) },
+            Level::AesNi => unsafe { kernels::aes_ni::$kernel$(::<$generic>)?($($argument),*) },
             #[cfg(target_arch = "x86_64")]
-            Level::Vaes256 => unsafe { kernels::vaes_256::$kernel($($argument),*) },
+            Level::Vaes256 => unsafe { kernels::vaes_256::$kernel$(::<$generic>)?($($argument),*) },
             #[cfg(target_arch = "x86_64")]
-            Level::Vaes512 => unsafe { kernels::vaes_512::$kernel($($argument),*) },
+            Level::Vaes512 => unsafe { kernels::vaes_512::$kernel$(::<$generic>)?($($argument),*) },
         }
     };
 }
@@ -91,20 +97,69 @@ impl Backend {
         dispatch!(self, aes::portable_tmmo, tmmo(key, domain, first, blocks));
     }
 
-    pub(crate) fn tmmo_bits_of_16(
+    pub(crate) fn mmo(self, key: &AesKey, blocks: &mut [u128]) {
+        dispatch!(self, aes::portable_mmo, mmo(key, blocks));
+    }
+
+    pub(crate) fn mmo_bits_of_16(
         self,
         key: &AesKey,
-        domain: u64,
-        first: u64,
         blocks: &[u128],
         multiples: &[u128; 16],
         out: &mut [u16],
     ) {
         dispatch!(
             self,
-            aes::portable_tmmo_bits_of_16,
-            bits_of_16(key, domain, first, blocks, multiples, out)
+            aes::portable_mmo_bits_of_16,
+            bits_of_16(key, blocks, multiples, out)
         );
+    }
+
+    /// Children of the nodes in `left`, and the sums of both sides; see [`crate::ferret::tree`].
+    pub(crate) fn grow<const SPLIT: bool>(
+        self,
+        key: &AesKey,
+        left: &mut [u128],
+        right: &mut [u128],
+    ) -> [u128; 2] {
+        debug_assert_eq!(left.len(), right.len());
+        dispatch!(
+            self,
+            tree::portable_grow::<SPLIT>,
+            grow::<SPLIT>(key, left, right)
+        )
+    }
+
+    /// Reads the rows of a group off the stream.
+    pub(crate) fn rows<const LARGE: bool>(self, stream: &Stream, rows: &mut Rows) {
+        match self.0 {
+            Level::Portable => code::portable_rows::<LARGE>(stream, rows),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: every level but `Portable` exists only where AVX2 was detected.
+            _ => unsafe { gather::rows::<LARGE>(stream, rows) },
+        }
+    }
+
+    /// Adds to each block the entries of its row times the blocks of the secret.
+    pub(crate) fn add_rows<const LARGE: bool>(
+        self,
+        table: &[u128; K],
+        rows: &Rows,
+        blocks: &mut [u128; GROUP],
+    ) {
+        match self.0 {
+            Level::Portable if LARGE => code::portable_add_multiples(table, rows, blocks),
+            Level::Portable => code::portable_add_blocks(table, rows, blocks),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: every level but `Portable` exists only where AVX2 was detected.
+            _ => unsafe {
+                if LARGE {
+                    gather::add_multiples(table, rows, blocks);
+                } else {
+                    gather::add_blocks(table, rows, blocks);
+                }
+            },
+        }
     }
 
     /// [`Combine::run`].
@@ -143,10 +198,17 @@ fn agrees_with_portable(backend: Backend) -> bool {
         let (mut stream, mut bits) = (vec![0; LEN], vec![0; LEN]);
         backend.counter(&key, 3, 1 << 33, &mut stream);
         let multiples = std::array::from_fn(|x| stream[LEN - 1 - x]);
-        backend.tmmo_bits_of_16(&key, 5, 1 << 34, &stream, &multiples, &mut bits);
+        backend.mmo_bits_of_16(&key, &stream, &multiples, &mut bits);
         let mut hashes = stream.clone();
         backend.tmmo(&key, 7, 1 << 35, &mut hashes);
-        (stream, bits, hashes)
+        let mut untweaked = stream.clone();
+        backend.mmo(&key, &mut untweaked);
+        let (mut left, mut right) = (stream.clone(), stream.clone());
+        let sums = [
+            backend.grow::<false>(&key, &mut left, &mut right),
+            backend.grow::<true>(&key, &mut left, &mut right),
+        ];
+        (stream, bits, hashes, untweaked, left, right, sums)
     };
     output(backend) == output(Backend::PORTABLE)
 }

@@ -17,8 +17,8 @@
 //! Requirements: both parties make the same calls in the same order.
 //! Error: none. Rounds: set-up one each way (8192 and 4128 bytes), then one message of the receiver per call.
 //! Bits: 31 per random OT and 124 per one-of-sixteen OT, in chunks of 256 OTs.
-//! Cost in AES blocks per OT (receiver, sender): random OT 4 + 2 and 3.75 + 4, one-of-sixteen OT 16 + 2
-//! and 15 + 32 (streams + hashes, TMMO takes two). Everything else (butterfly, transposition) is a few
+//! Cost in AES blocks per OT (receiver, sender): random OT 4 + 2 and 3.75 + 4, one-of-sixteen OT 16 + 1
+//! and 15 + 16 (streams + hashes, TMMO takes two). Everything else (butterfly, transposition) is a few
 //! instructions per OT, and no 128-bit block leaves the cache.
 //! Measured on one core of an AMD EPYC of the Zen 3 kind with VAES-256, million OTs per second (receiver,
 //! sender): random OT 130 and 105, one-of-sixteen OT 48 and 21. These are 0.8 to 1.0 G AES blocks per
@@ -43,6 +43,7 @@ mod expand;
 mod receiver;
 mod sender;
 
+pub(crate) use expand::pad_mask;
 pub use expand::{one_of_16_len, random_ot_len};
 pub use receiver::OtReceiver;
 pub use sender::OtSender;
@@ -101,7 +102,11 @@ impl SenderSetup {
             leaves.extend_from_slice(&punctured);
             punctured.zeroize();
         }
-        Ok(OtSender::new(delta, &leaves, hash_key(&transcript, answer)))
+        Ok(OtSender::new(
+            delta,
+            &leaves,
+            hash_keys(&transcript, answer),
+        ))
     }
 }
 
@@ -146,7 +151,7 @@ impl ReceiverSetup {
             tree.zeroize();
             sums.as_flattened_mut().zeroize();
         }
-        let receiver = OtReceiver::new(&leaves, hash_key(&base.transcript, &answer));
+        let receiver = OtReceiver::new(&leaves, hash_keys(&base.transcript, &answer));
         Ok((receiver, answer))
     }
 }
@@ -171,9 +176,9 @@ fn block_at(bytes: &[u8], at: usize) -> u128 {
     u128::from_le_bytes(block)
 }
 
-/// The public key of pi, bound to everything that both parties have sent.
-fn hash_key(transcript: &Transcript, answer: &[u8]) -> u128 {
-    transcript.derive(&[HASH_KEY, answer].concat())
+/// The public keys of pi for one-of-two and one-of-sixteen OTs, bound to everything that both parties have sent.
+fn hash_keys(transcript: &Transcript, answer: &[u8]) -> [u128; 2] {
+    [b"2", b"F"].map(|kind| transcript.derive(&[HASH_KEY, kind, answer].concat()))
 }
 
 #[cfg(test)]

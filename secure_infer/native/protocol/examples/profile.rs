@@ -1,6 +1,6 @@
 //! Where the time of one session goes: both parties in one process, random parameters, no network.
 //!
-//! `cargo run --release -p blindread-protocol --example profile -- program.json [hospital|developer]`
+//! `cargo run --release -p blindread-protocol --example profile -- program.json [softspoken|ferret]`
 //! prints seconds and bytes per phase and operation for both parties.
 #![allow(
     clippy::unwrap_used,
@@ -21,7 +21,7 @@ use blindread_lattice::Prg;
 use blindread_protocol::channel::{Channel, ChannelError, Kind, Phase};
 use blindread_protocol::program::{Step, StepId};
 use blindread_protocol::{
-    Parameters, Plan, Program, StepParameters, developer, hospital, make_hints,
+    OtEngine, Parameters, Plan, Program, StepParameters, developer, hospital, make_hints,
 };
 use common::{MemoryChannel, pair};
 
@@ -132,6 +132,8 @@ fn parameters(program: &Program) -> HashMap<String, StepParameters> {
 
 fn main() {
     let path = std::env::args().nth(1).expect("a program file");
+    let name = std::env::args().nth(2).unwrap_or("softspoken".into());
+    let engine = OtEngine::from_name(&name).expect("softspoken or ferret");
     let program =
         Program::from_json(&std::fs::read_to_string(path).expect("readable")).expect("a program");
     let parameters = Arc::new(Parameters::new(&program, parameters(&program)).expect("parameters"));
@@ -154,9 +156,10 @@ fn main() {
     let (plan_d, secrets) = (plan.clone(), Arc::new(secrets));
     let developer = thread::spawn(move || {
         let mut d = Timed::new(d, plan_d.clone());
-        let mut session =
-            developer::Session::setup(&mut d, plan_d, parameters, secrets, [9; 32], [4; 32])
-                .expect("setup");
+        let mut session = developer::Session::setup(
+            &mut d, plan_d, parameters, secrets, [9; 32], engine, [4; 32],
+        )
+        .expect("setup");
         let ticket = session.prepare(&mut d, 0, [5; 32]).expect("offline");
         session.infer(&mut d, ticket, 0.0, [6; 32]).expect("online");
         d.enter(Phase::Online, 0);
@@ -170,6 +173,7 @@ fn main() {
         Arc::new(hints),
         [7; 32],
         [9; 32],
+        engine,
         [3; 32],
     )
     .expect("setup");

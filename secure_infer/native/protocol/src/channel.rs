@@ -50,6 +50,8 @@ pub enum Kind {
     Output = 17,
     /// End of a phase; both sides are in step.
     Done = 18,
+    /// A request for more OTs, and the answer.
+    OtRefill = 19,
     /// A named error; the session ends.
     Error = 255,
 }

@@ -6,15 +6,15 @@
 use std::sync::Arc;
 
 use blindread_lattice::{DeveloperTicket, Prg};
-use blindread_ot::{OtReceiver, OtSender, ReceiverSetup, SenderSetup};
+use blindread_ot::OtEngine;
 use rand_distr::{Distribution, Normal};
 use zeroize::Zeroizing;
 
 use crate::channel::{Channel, Kind, Phase};
 use crate::error::ProtocolError;
-use crate::hospital::label;
 use crate::max_pool;
 use crate::model::{Checked, LinearParameters, Parameters};
+use crate::ot::Engines;
 use crate::plan::Plan;
 use crate::program::{Linear, MaxPool, Step, StepId, Truncate};
 use crate::relu::{DeveloperOffline, DeveloperRelu};
@@ -29,8 +29,7 @@ pub struct Session {
     parameters: Arc<Parameters>,
     secrets: Arc<dyn AsRef<[u8]> + Send + Sync>,
     session_id: [u8; 32],
-    sender: OtSender,
-    receiver: OtReceiver,
+    engines: Engines,
 }
 
 enum Prepared {
@@ -55,7 +54,7 @@ pub struct Ticket {
 }
 
 impl Session {
-    /// Runs the base OTs in both directions.
+    /// Sets up OTs in both directions; `engine` must be the peer's.
     ///
     /// # Errors
     /// [`ProtocolError`]: the channel's, a malformed message, secrets of a wrong length.
@@ -65,6 +64,7 @@ impl Session {
         parameters: Arc<Parameters>,
         secrets: Arc<dyn AsRef<[u8]> + Send + Sync>,
         session_id: [u8; 32],
+        engine: OtEngine,
         entropy: [u8; 32],
     ) -> Result<Self, ProtocolError> {
         let got = (*secrets).as_ref().len();
@@ -76,25 +76,13 @@ impl Session {
         }
         ch.enter(Phase::Setup, 0);
         let mut prg = seed::setup(b"developer", &session_id, entropy)?;
-        let malformed = |e: blindread_ot::OtError| ProtocolError::Message(e.to_string());
-        let mut body = Vec::new();
-        ch.recv(Kind::BaseOt, ReceiverSetup::REQUEST_LEN, &mut body)?;
-        let (receiver, answer) = ReceiverSetup::new(&label(b"hospital sends", &session_id))
-            .respond(&body, &mut prg)
-            .map_err(malformed)?;
-        ch.send(Kind::BaseOt, &answer)?;
-        let (setup, request) =
-            SenderSetup::start(&label(b"developer sends", &session_id), &mut prg);
-        ch.send(Kind::BaseOt, &request)?;
-        ch.recv(Kind::BaseOt, SenderSetup::ANSWER_LEN, &mut body)?;
-        let sender = setup.finish(&body).map_err(malformed)?;
+        let engines = Engines::of_developer(ch, engine, &session_id, &mut prg)?;
         Ok(Self {
             plan,
             parameters,
             secrets,
             session_id,
-            sender,
-            receiver,
+            engines,
         })
     }
 
@@ -123,8 +111,8 @@ impl Session {
             let value = |id| plan.program().value(id);
             let mut offline = DeveloperOffline {
                 ch: &mut *ch,
-                sender: &mut self.sender,
-                receiver: &mut self.receiver,
+                sender: &mut *self.engines.sender,
+                receiver: &mut *self.engines.receiver,
             };
             let prepared = match step {
                 Step::Linear(_) => {

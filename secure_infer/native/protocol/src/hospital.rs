@@ -7,12 +7,13 @@
 use std::sync::Arc;
 
 use blindread_lattice::{HospitalSecret, Prg};
-use blindread_ot::{OtReceiver, OtSender, ReceiverSetup, SenderSetup};
+use blindread_ot::OtEngine;
 use zeroize::Zeroizing;
 
 use crate::channel::{Channel, Kind, Phase};
 use crate::error::ProtocolError;
 use crate::max_pool;
+use crate::ot::Engines;
 use crate::plan::Plan;
 use crate::program::{MaxPool, Relu, Step, StepId, ValueId};
 use crate::relu::{HospitalOffline, HospitalRelu};
@@ -27,8 +28,7 @@ pub struct Session {
     hints: Arc<dyn AsRef<[u8]> + Send + Sync>,
     public_seed: [u8; 32],
     session_id: [u8; 32],
-    sender: OtSender,
-    receiver: OtReceiver,
+    engines: Engines,
 }
 
 enum Prepared {
@@ -45,9 +45,9 @@ pub struct Ticket {
 }
 
 impl Session {
-    /// Runs the base OTs in both directions.
+    /// Sets up OTs in both directions.
     ///
-    /// `session_id` binds everything to this connection; `entropy` is fresh from the operating system.
+    /// `engine` must be the peer's. `session_id` binds everything to this connection; `entropy` is fresh from the operating system.
     ///
     /// # Errors
     /// [`ProtocolError`]: the channel's, a malformed message, hints of a wrong length.
@@ -57,6 +57,7 @@ impl Session {
         hints: Arc<dyn AsRef<[u8]> + Send + Sync>,
         public_seed: [u8; 32],
         session_id: [u8; 32],
+        engine: OtEngine,
         entropy: [u8; 32],
     ) -> Result<Self, ProtocolError> {
         let got = (*hints).as_ref().len();
@@ -68,25 +69,13 @@ impl Session {
         }
         ch.enter(Phase::Setup, 0);
         let mut prg = seed::setup(b"hospital", &session_id, entropy)?;
-        let malformed = |e: blindread_ot::OtError| ProtocolError::Message(e.to_string());
-        let (setup, request) = SenderSetup::start(&label(b"hospital sends", &session_id), &mut prg);
-        ch.send(Kind::BaseOt, &request)?;
-        let mut body = Vec::new();
-        ch.recv(Kind::BaseOt, SenderSetup::ANSWER_LEN, &mut body)?;
-        let sender = setup.finish(&body).map_err(malformed)?;
-        ch.recv(Kind::BaseOt, ReceiverSetup::REQUEST_LEN, &mut body)?;
-        let (receiver, answer) = ReceiverSetup::new(&label(b"developer sends", &session_id))
-            .respond(&body, &mut prg)
-            .map_err(malformed)?;
-        ch.send(Kind::BaseOt, &answer)?;
-        ch.flush()?;
+        let engines = Engines::of_hospital(ch, engine, &session_id, &mut prg)?;
         Ok(Self {
             plan,
             hints,
             public_seed,
             session_id,
-            sender,
-            receiver,
+            engines,
         })
     }
 
@@ -120,8 +109,8 @@ impl Session {
             ch.enter(Phase::Offline, id);
             let mut offline = HospitalOffline {
                 ch: &mut *ch,
-                sender: &mut self.sender,
-                receiver: &mut self.receiver,
+                sender: &mut *self.engines.sender,
+                receiver: &mut *self.engines.receiver,
                 prg: &mut prg,
             };
             let prepared = match step {
@@ -209,11 +198,6 @@ impl Session {
 /// A residue mod 2^bits read as a signed number.
 fn signed(word: u32, bits: u32) -> i64 {
     i64::from((word << (32 - bits)) as i32 >> (32 - bits))
-}
-
-/// The name of one direction of OTs in one session.
-pub(crate) fn label(direction: &[u8], session_id: &[u8; 32]) -> Vec<u8> {
-    [b"blindread ot v1 ", direction, b" ", session_id.as_slice()].concat()
 }
 
 /// The offline walk on H's masks.

@@ -14,6 +14,7 @@ pub mod local;
 pub mod max_pool;
 mod model;
 pub mod mux;
+mod ot;
 mod plan;
 pub mod program;
 mod random;
@@ -25,6 +26,7 @@ pub mod truncate;
 mod truncate_flow;
 mod wire;
 
+pub use blindread_ot::{FERRET_PARAMETERS, OtEngine};
 pub use error::ProtocolError;
 pub use model::{ParameterError, Parameters, StepParameters, make_hints};
 pub use plan::Plan;

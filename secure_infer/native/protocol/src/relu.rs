@@ -14,6 +14,7 @@ use crate::carry::{self, Chunk};
 use crate::channel::{Channel, Kind};
 use crate::error::ProtocolError;
 use crate::mux;
+use crate::ot;
 use crate::program::ring_mask;
 use crate::random;
 use crate::wire;
@@ -84,7 +85,7 @@ impl HospitalOffline<'_> {
         first: &mut [u32],
         second: &mut [u32],
     ) -> Result<(), ProtocolError> {
-        send_ot(self.ch, self.sender, bits, first, second)
+        ot::send_random_ots(self.ch, self.sender, bits, first, second)
     }
 }
 
@@ -96,41 +97,8 @@ impl DeveloperOffline<'_> {
         choices: &mut [u8],
         pads: &mut [u32],
     ) -> Result<(), ProtocolError> {
-        recv_ot(self.ch, self.receiver, bits, choices, pads)
+        ot::recv_random_ots(self.ch, self.receiver, bits, choices, pads)
     }
-}
-
-fn send_ot(
-    ch: &mut dyn Channel,
-    engine: &mut dyn OtSenderEngine,
-    bits: u32,
-    first: &mut [u32],
-    second: &mut [u32],
-) -> Result<(), ProtocolError> {
-    let mut body = Vec::new();
-    ch.recv(
-        Kind::OtCorrections,
-        engine.random_ot_len(first.len()),
-        &mut body,
-    )?;
-    engine
-        .random_ot(first.len(), bits, &body, first, second)
-        .map_err(|e| ProtocolError::Message(e.to_string()))
-}
-
-fn recv_ot(
-    ch: &mut dyn Channel,
-    engine: &mut dyn OtReceiverEngine,
-    bits: u32,
-    choices: &mut [u8],
-    pads: &mut [u32],
-) -> Result<(), ProtocolError> {
-    let mut body = Vec::new();
-    engine
-        .random_ot(pads.len(), bits, &mut body, choices, pads)
-        .map_err(|e| ProtocolError::Message(e.to_string()))?;
-    ch.send(Kind::OtCorrections, &body)?;
-    Ok(())
 }
 
 impl HospitalRelu {
@@ -174,19 +142,14 @@ impl HospitalRelu {
         target: &[u32],
     ) -> Result<(), ProtocolError> {
         let (n, mask) = (y.len(), ring_mask(self.out_bits));
-        let mut body = Vec::new();
         for pads in &mut self.pads {
-            off.ch
-                .recv(Kind::OtCorrections, off.sender.one_of_16_len(n), &mut body)?;
-            off.sender
-                .one_of_16(n, &body, &mut pads[at.clone()])
-                .map_err(|e| ProtocolError::Message(e.to_string()))?;
+            ot::send_tables(off.ch, off.sender, &mut pads[at.clone()])?;
         }
         let (mut first, mut second) = (secret::<u32>(n), secret::<u32>(n));
         off.send_ot(self.out_bits, &mut first, &mut second)?;
         let mut pad = secret::<u32>(n);
         let pi = &mut self.pi[at.clone()];
-        recv_ot(off.ch, off.receiver, self.out_bits, pi, &mut pad)?;
+        ot::recv_random_ots(off.ch, off.receiver, self.out_bits, pi, &mut pad)?;
 
         let mut pi_in = secret::<u8>(n);
         let mut pi_out = secret::<u8>(n);
@@ -261,15 +224,10 @@ impl DeveloperRelu {
         at: std::ops::Range<usize>,
     ) -> Result<(), ProtocolError> {
         let (n, mask) = (at.len(), ring_mask(self.out_bits));
-        let mut body = Vec::new();
         let mut pads = secret::<u8>(n);
         for picks in &mut self.picks {
-            body.clear();
             let picks = &mut picks[at.clone()];
-            off.receiver
-                .one_of_16(n, &mut body, picks, &mut pads)
-                .map_err(|e| ProtocolError::Message(e.to_string()))?;
-            off.ch.send(Kind::OtCorrections, &body)?;
+            ot::recv_tables(off.ch, off.receiver, picks, &mut pads)?;
             for (pick, &pad) in picks.iter_mut().zip(pads.iter()) {
                 *pick |= pad << 4;
             }
@@ -279,7 +237,7 @@ impl DeveloperRelu {
         off.recv_ot(self.out_bits, choices, w)?;
         let mut second = secret::<u32>(n);
         let tau = &mut self.tau[at.clone()];
-        send_ot(off.ch, off.sender, self.out_bits, tau, &mut second)?;
+        ot::send_random_ots(off.ch, off.sender, self.out_bits, tau, &mut second)?;
         for ((difference, &first), &second) in self.difference[at]
             .iter_mut()
             .zip(tau.iter())

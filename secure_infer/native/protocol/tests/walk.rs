@@ -11,7 +11,8 @@ use std::thread;
 use blindread_lattice::Prg;
 use blindread_protocol::channel::{ChannelError, Kind};
 use blindread_protocol::{
-    Parameters, Plan, Program, ProtocolError, StepParameters, developer, hospital, make_hints,
+    OtEngine, Parameters, Plan, Program, ProtocolError, StepParameters, developer, hospital,
+    make_hints,
 };
 use common::{MemoryChannel, Tamper, pair};
 
@@ -42,6 +43,7 @@ const PROGRAM: &str = r#"{"format":"blindread.program","version":1,
   {"op":"output","name":"logits","in":13}]}"#;
 
 struct Case {
+    engine: OtEngine,
     plan: Arc<Plan>,
     parameters: Arc<Parameters>,
     hints: Arc<Vec<u8>>,
@@ -69,7 +71,12 @@ fn linear(weights: usize, bias: usize, seed: i32) -> StepParameters {
     }
 }
 
-fn case() -> Case {
+/// The same network under each OT engine.
+fn cases() -> [Case; 2] {
+    OtEngine::ALL.map(case)
+}
+
+fn case(engine: OtEngine) -> Case {
     let program = Program::from_json(PROGRAM).unwrap();
     let parameters = HashMap::from([
         ("stem".to_string(), linear(6 * 2 * 9, 6 * 6 * 5, 1)),
@@ -101,6 +108,7 @@ fn case() -> Case {
     )
     .unwrap();
     Case {
+        engine,
         plan,
         parameters,
         hints: Arc::new(hints),
@@ -118,6 +126,15 @@ type Outputs = Result<Vec<Vec<i64>>, ProtocolError>;
 
 fn run(
     case: &Case,
+    ends: (MemoryChannel, MemoryChannel),
+    images: Vec<Vec<i32>>,
+) -> (Vec<Outputs>, Result<(), ProtocolError>) {
+    run_with(OtEngine::SoftSpoken, case, ends, images)
+}
+
+fn run_with(
+    engine: OtEngine,
+    case: &Case,
     (mut h, mut d): (MemoryChannel, MemoryChannel),
     images: Vec<Vec<i32>>,
 ) -> (Vec<Outputs>, Result<(), ProtocolError>) {
@@ -127,9 +144,17 @@ fn run(
         case.secrets.clone(),
     );
     let count = images.len();
+    let engine = case.engine;
     let developer = thread::spawn(move || {
-        let mut session =
-            developer::Session::setup(&mut d, plan, parameters, secrets, [9; 32], entropy())?;
+        let mut session = developer::Session::setup(
+            &mut d,
+            plan,
+            parameters,
+            secrets,
+            [9; 32],
+            engine,
+            entropy(),
+        )?;
         for id in 0..count {
             let ticket = session.prepare(&mut d, id as u64, entropy())?;
             session.infer(&mut d, ticket, 0.0, entropy())?;
@@ -142,6 +167,7 @@ fn run(
         case.hints.clone(),
         [7; 32],
         [9; 32],
+        case.engine,
         entropy(),
     );
     let outputs = match setup {
@@ -263,9 +289,15 @@ fn plain(image: &[i32]) -> (Vec<i64>, Vec<i64>) {
 
 #[test]
 fn walk_of_every_operation_agrees_with_plain_evaluation() {
+    for engine in [OtEngine::SoftSpoken, OtEngine::Ferret] {
+        agrees_with_plain_evaluation(engine);
+    }
+}
+
+fn agrees_with_plain_evaluation(engine: OtEngine) {
     let case = case();
     let images: Vec<Vec<i32>> = (0..3).map(|seed| small(240, 120, 40 + seed)).collect();
-    let (outputs, developer) = run(&case, pair(), images.clone());
+    let (outputs, developer) = run_with(engine, &case, pair(), images.clone());
     developer.unwrap();
     for (image, output) in images.iter().zip(outputs) {
         let output = output.unwrap();
@@ -290,11 +322,10 @@ fn walk_of_every_operation_agrees_with_plain_evaluation() {
     }
 }
 
-/// Every kind of message that one side sends in a session of one image.
-const FROM_HOSPITAL: [Kind; 10] = [
+/// Every kind of message that one side sends in a session of one image, besides those of the OT engine.
+const FROM_HOSPITAL: [Kind; 9] = [
     Kind::Nonce,
     Kind::BaseOt,
-    Kind::OtCorrections,
     Kind::RingLwe,
     Kind::PaddingMasks,
     Kind::Remask,
@@ -303,10 +334,9 @@ const FROM_HOSPITAL: [Kind; 10] = [
     Kind::ChunkTables,
     Kind::MuxAnswer,
 ];
-const FROM_DEVELOPER: [Kind; 8] = [
+const FROM_DEVELOPER: [Kind; 7] = [
     Kind::Nonce,
     Kind::BaseOt,
-    Kind::OtCorrections,
     Kind::ChunkIndices,
     Kind::MuxRequest,
     Kind::TruncateRequest,
@@ -327,236 +357,266 @@ fn cheat(
     (outputs.remove(0), developer)
 }
 
-fn cheats() -> impl Iterator<Item = (bool, Kind)> {
+fn cheats(engine: OtEngine) -> impl Iterator<Item = (bool, Kind)> {
+    let of_engine = match engine {
+        OtEngine::SoftSpoken => Kind::OtCorrections,
+        OtEngine::Ferret => Kind::OtRefill,
+    };
     let hospital = FROM_HOSPITAL
         .into_iter()
-        .chain([Kind::TruncateAnswer])
+        .chain([Kind::TruncateAnswer, of_engine])
         .map(|kind| (true, kind));
-    hospital.chain(FROM_DEVELOPER.into_iter().map(|kind| (false, kind)))
+    let developer = FROM_DEVELOPER.into_iter().chain([of_engine]);
+    hospital.chain(developer.map(|kind| (false, kind)))
 }
 
 #[test]
 fn the_lists_of_messages_are_complete() {
-    let case = case();
-    let (mut h, mut d) = pair();
-    let kinds = |end: &MemoryChannel| {
-        let mut kinds: Vec<u8> = end.sent.iter().map(|(kind, _)| *kind as u8).collect();
-        kinds.sort_unstable();
-        kinds.dedup();
-        kinds
-    };
-    let (plan, parameters, secrets) = (
-        case.plan.clone(),
-        case.parameters.clone(),
-        case.secrets.clone(),
-    );
-    let developer = thread::spawn(move || {
-        let mut session =
-            developer::Session::setup(&mut d, plan, parameters, secrets, [9; 32], entropy())
-                .unwrap();
-        let ticket = session.prepare(&mut d, 0, entropy()).unwrap();
-        session.infer(&mut d, ticket, 0.0, entropy()).unwrap();
-        d
-    });
-    let mut session = hospital::Session::setup(
-        &mut h,
-        case.plan.clone(),
-        case.hints.clone(),
-        [7; 32],
-        [9; 32],
-        entropy(),
-    )
-    .unwrap();
-    let ticket = session.prepare(&mut h, 0, entropy()).unwrap();
-    session.infer(&mut h, ticket, &small(240, 120, 1)).unwrap();
-    let d = developer.join().unwrap();
-    let listed = |by_hospital: bool| {
-        let mut kinds: Vec<u8> = cheats()
-            .filter(|(hospital, _)| *hospital == by_hospital)
-            .map(|(_, kind)| kind as u8)
-            .collect();
-        kinds.sort_unstable();
-        kinds
-    };
-    assert_eq!(kinds(&h), listed(true));
-    assert_eq!(kinds(&d), listed(false));
+    for case in cases() {
+        let (mut h, mut d) = pair();
+        let kinds = |end: &MemoryChannel| {
+            let mut kinds: Vec<u8> = end.sent.iter().map(|(kind, _)| *kind as u8).collect();
+            kinds.sort_unstable();
+            kinds.dedup();
+            kinds
+        };
+        let (plan, parameters, secrets) = (
+            case.plan.clone(),
+            case.parameters.clone(),
+            case.secrets.clone(),
+        );
+        let engine = case.engine;
+        let developer = thread::spawn(move || {
+            let mut session = developer::Session::setup(
+                &mut d,
+                plan,
+                parameters,
+                secrets,
+                [9; 32],
+                OtEngine::SoftSpoken,
+                entropy(),
+            )
+            .unwrap();
+            let ticket = session.prepare(&mut d, 0, entropy()).unwrap();
+            session.infer(&mut d, ticket, 0.0, entropy()).unwrap();
+            d
+        });
+        let mut session = hospital::Session::setup(
+            &mut h,
+            case.plan.clone(),
+            case.hints.clone(),
+            [7; 32],
+            [9; 32],
+            OtEngine::SoftSpoken,
+            entropy(),
+        )
+        .unwrap();
+        let ticket = session.prepare(&mut h, 0, entropy()).unwrap();
+        session.infer(&mut h, ticket, &small(240, 120, 1)).unwrap();
+        let d = developer.join().unwrap();
+        let listed = |by_hospital: bool| {
+            let mut kinds: Vec<u8> = cheats(case.engine)
+                .filter(|(hospital, _)| *hospital == by_hospital)
+                .map(|(_, kind)| kind as u8)
+                .collect();
+            kinds.sort_unstable();
+            kinds
+        };
+        assert_eq!(kinds(&h), listed(true));
+        assert_eq!(kinds(&d), listed(false));
+    }
 }
 
 #[test]
 fn changed_content_spoils_the_answer_or_ends_the_session_but_never_panics() {
-    let case = case();
-    let honest = run(&case, pair(), vec![small(240, 120, 1)])
-        .0
-        .remove(0)
-        .unwrap();
-    for (by_hospital, kind) in cheats() {
-        // A nonce is any 32 bytes, and an empty message has no content.
-        let harmless = matches!(kind, Kind::Nonce | Kind::Done);
-        let spoilt = match cheat(&case, by_hospital, kind, Tamper::Change) {
-            (Ok(output), _) => {
-                let all = |output: &[Vec<i64>]| output.concat();
-                all(&output)
-                    .iter()
-                    .zip(all(&honest))
-                    .any(|(a, b)| (a - b).abs() > 150_000)
-                    || output[0]
+    for case in cases() {
+        let honest = run(&case, pair(), vec![small(240, 120, 1)])
+            .0
+            .remove(0)
+            .unwrap();
+        for (by_hospital, kind) in cheats(case.engine) {
+            // A nonce is any 32 bytes, and an empty message has no content.
+            let harmless = matches!(kind, Kind::Nonce | Kind::Done);
+            let spoilt = match cheat(&case, by_hospital, kind, Tamper::Change) {
+                (Ok(output), _) => {
+                    let all = |output: &[Vec<i64>]| output.concat();
+                    all(&output)
                         .iter()
-                        .zip(&honest[0])
-                        .any(|(a, b)| (a - b).abs() > 300)
-            }
-            (Err(error), developer) => {
-                let named = [Some(error.code()), developer.err().map(|e| e.code())];
-                assert!(
-                    named.contains(&Some("malformed_message")),
-                    "{kind:?}: {named:?}"
-                );
-                true
-            }
-        };
-        assert_eq!(
-            spoilt,
-            !harmless,
-            "{kind:?} of {}",
-            if by_hospital { "hospital" } else { "developer" }
-        );
+                        .zip(all(&honest))
+                        .any(|(a, b)| (a - b).abs() > 150_000)
+                        || output[0]
+                            .iter()
+                            .zip(&honest[0])
+                            .any(|(a, b)| (a - b).abs() > 300)
+                }
+                (Err(error), developer) => {
+                    let named = [Some(error.code()), developer.err().map(|e| e.code())];
+                    assert!(
+                        named.contains(&Some("malformed_message")),
+                        "{kind:?}: {named:?}"
+                    );
+                    true
+                }
+            };
+            assert_eq!(
+                spoilt,
+                !harmless,
+                "{kind:?} of {}",
+                if by_hospital { "hospital" } else { "developer" }
+            );
+        }
     }
 }
 
 #[test]
 fn a_shortened_message_ends_the_receiver_with_the_exact_error() {
-    let case = case();
-    for (by_hospital, kind) in cheats().filter(|(_, kind)| *kind != Kind::Done) {
-        let (hospital, developer) = cheat(&case, by_hospital, kind, Tamper::Shorten);
-        let receiver = if by_hospital {
-            developer.err()
-        } else {
-            hospital.err()
-        };
-        match receiver {
-            Some(ProtocolError::Channel(ChannelError::UnexpectedLength {
-                kind: got,
-                expected,
-                got: len,
-            })) => {
-                assert_eq!((got, len), (kind, expected - 1));
+    for case in cases() {
+        for (by_hospital, kind) in cheats(case.engine).filter(|(_, kind)| *kind != Kind::Done) {
+            let (hospital, developer) = cheat(&case, by_hospital, kind, Tamper::Shorten);
+            let receiver = if by_hospital {
+                developer.err()
+            } else {
+                hospital.err()
+            };
+            match receiver {
+                Some(ProtocolError::Channel(ChannelError::UnexpectedLength {
+                    kind: got,
+                    expected,
+                    got: len,
+                })) => {
+                    assert_eq!((got, len), (kind, expected - 1));
+                }
+                other => panic!("{kind:?}: {other:?}"),
             }
-            other => panic!("{kind:?}: {other:?}"),
         }
     }
 }
 
 #[test]
 fn a_renamed_message_ends_the_receiver_with_the_exact_error() {
-    let case = case();
-    for (by_hospital, kind) in cheats() {
-        let (hospital, developer) = cheat(&case, by_hospital, kind, Tamper::Rename);
-        let receiver = if by_hospital {
-            developer.err()
-        } else {
-            hospital.err()
-        };
-        match receiver {
-            Some(ProtocolError::Channel(ChannelError::UnexpectedKind { expected, got })) => {
-                assert_eq!((expected, got), (kind, Kind::Hello as u8));
+    for case in cases() {
+        for (by_hospital, kind) in cheats(case.engine) {
+            let (hospital, developer) = cheat(&case, by_hospital, kind, Tamper::Rename);
+            let receiver = if by_hospital {
+                developer.err()
+            } else {
+                hospital.err()
+            };
+            match receiver {
+                Some(ProtocolError::Channel(ChannelError::UnexpectedKind { expected, got })) => {
+                    assert_eq!((expected, got), (kind, Kind::Hello as u8));
+                }
+                other => panic!("{kind:?}: {other:?}"),
             }
-            other => panic!("{kind:?}: {other:?}"),
         }
     }
 }
 
 #[test]
 fn a_repeated_message_never_passes_as_the_next_one() {
-    let case = case();
-    let honest = run(&case, pair(), vec![small(240, 120, 1)])
-        .0
-        .remove(0)
-        .unwrap();
-    // The last message of the developer may come twice: nobody waits for another one.
-    for (by_hospital, kind) in cheats().filter(|(_, kind)| *kind != Kind::Output) {
-        if let (Ok(output), Ok(())) = cheat(&case, by_hospital, kind, Tamper::Repeat) {
-            let differs = output[1]
-                .iter()
-                .zip(&honest[1])
-                .any(|(a, b)| (a - b).abs() > 150_000);
-            assert!(differs || kind == Kind::Done, "{kind:?} was accepted twice");
+    for case in cases() {
+        let honest = run(&case, pair(), vec![small(240, 120, 1)])
+            .0
+            .remove(0)
+            .unwrap();
+        // The last message of the developer may come twice: nobody waits for another one.
+        for (by_hospital, kind) in cheats(case.engine).filter(|(_, kind)| *kind != Kind::Output) {
+            if let (Ok(output), Ok(())) = cheat(&case, by_hospital, kind, Tamper::Repeat) {
+                let differs = output[1]
+                    .iter()
+                    .zip(&honest[1])
+                    .any(|(a, b)| (a - b).abs() > 150_000);
+                assert!(differs || kind == Kind::Done, "{kind:?} was accepted twice");
+            }
         }
     }
 }
 
 #[test]
 fn a_cut_connection_ends_both_sides_with_a_named_error() {
-    let case = case();
-    for at in [0, 1, 3, 5, 8, 13, 21, 34, 55] {
-        let (mut h, d) = pair();
-        h.cut = Some(at);
-        let (outputs, developer) = run(&case, (h, d), vec![small(240, 120, 1)]);
-        assert!(
-            matches!(
-                outputs.last(),
-                Some(Err(ProtocolError::Channel(ChannelError::Cancelled)))
-            ),
-            "cut at {at}"
-        );
-        assert!(
-            matches!(
-                developer,
-                Err(ProtocolError::Channel(ChannelError::Closed { .. }))
-            ),
-            "cut at {at}"
-        );
+    for case in cases() {
+        for at in [0, 1, 3, 5, 8, 13, 21, 34, 55] {
+            let (mut h, d) = pair();
+            h.cut = Some(at);
+            let (outputs, developer) = run(&case, (h, d), vec![small(240, 120, 1)]);
+            assert!(
+                matches!(
+                    outputs.last(),
+                    Some(Err(ProtocolError::Channel(ChannelError::Cancelled)))
+                ),
+                "cut at {at}"
+            );
+            assert!(
+                matches!(
+                    developer,
+                    Err(ProtocolError::Channel(ChannelError::Closed { .. }))
+                ),
+                "cut at {at}"
+            );
+        }
     }
 }
 
 #[test]
 fn two_tickets_never_send_the_same_masked_input() {
-    let case = case();
-    let zero = vec![0; 240];
-    let (h, d) = pair();
-    let (plan, parameters, secrets) = (
-        case.plan.clone(),
-        case.parameters.clone(),
-        case.secrets.clone(),
-    );
-    let developer = thread::spawn(move || {
-        let mut d = d;
-        let mut session =
-            developer::Session::setup(&mut d, plan, parameters, secrets, [9; 32], entropy())
-                .unwrap();
-        for id in 0..2 {
-            let ticket = session.prepare(&mut d, id, entropy()).unwrap();
-            session.infer(&mut d, ticket, 0.0, entropy()).unwrap();
+    for case in cases() {
+        let zero = vec![0; 240];
+        let (h, d) = pair();
+        let (plan, parameters, secrets) = (
+            case.plan.clone(),
+            case.parameters.clone(),
+            case.secrets.clone(),
+        );
+        let engine = case.engine;
+        let developer = thread::spawn(move || {
+            let mut d = d;
+            let mut session = developer::Session::setup(
+                &mut d,
+                plan,
+                parameters,
+                secrets,
+                [9; 32],
+                OtEngine::SoftSpoken,
+                entropy(),
+            )
+            .unwrap();
+            for id in 0..2 {
+                let ticket = session.prepare(&mut d, id, entropy()).unwrap();
+                session.infer(&mut d, ticket, 0.0, entropy()).unwrap();
+            }
+        });
+        let mut h = h;
+        let mut session = hospital::Session::setup(
+            &mut h,
+            case.plan.clone(),
+            case.hints.clone(),
+            [7; 32],
+            [9; 32],
+            OtEngine::SoftSpoken,
+            entropy(),
+        )
+        .unwrap();
+        // The same entropy twice, as after a restored snapshot: the peer's nonce must still separate them.
+        for _ in 0..2 {
+            let ticket = session.prepare(&mut h, 0, [3; 32]).unwrap();
+            session.infer(&mut h, ticket, &zero).unwrap();
         }
-    });
-    let mut h = h;
-    let mut session = hospital::Session::setup(
-        &mut h,
-        case.plan.clone(),
-        case.hints.clone(),
-        [7; 32],
-        [9; 32],
-        entropy(),
-    )
-    .unwrap();
-    // The same entropy twice, as after a restored snapshot: the peer's nonce must still separate them.
-    for _ in 0..2 {
-        let ticket = session.prepare(&mut h, 0, [3; 32]).unwrap();
-        session.infer(&mut h, ticket, &zero).unwrap();
-    }
-    let masked: Vec<&Vec<u8>> = h
-        .sent
-        .iter()
-        .filter(|(kind, _)| *kind == Kind::MaskedInput)
-        .map(|(_, b)| b)
-        .collect();
-    assert_eq!(masked.len(), 2);
-    assert_ne!(masked[0], masked[1]);
-    assert!(
-        masked[0]
+        let masked: Vec<&Vec<u8>> = h
+            .sent
             .iter()
-            .zip(masked[1])
-            .filter(|(a, b)| a == b)
-            .count()
-            < masked[0].len() / 20
-    );
-    developer.join().unwrap();
+            .filter(|(kind, _)| *kind == Kind::MaskedInput)
+            .map(|(_, b)| b)
+            .collect();
+        assert_eq!(masked.len(), 2);
+        assert_ne!(masked[0], masked[1]);
+        assert!(
+            masked[0]
+                .iter()
+                .zip(masked[1])
+                .filter(|(a, b)| a == b)
+                .count()
+                < masked[0].len() / 20
+        );
+        developer.join().unwrap();
+    }
 }

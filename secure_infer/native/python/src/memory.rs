@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use blindread_link::memory::{MemoryChannel, pair};
 use blindread_link::{Cancel, LinkError};
-use blindread_protocol::{Parameters, Plan, developer, hospital, make_hints};
+use blindread_protocol::{OtEngine, Parameters, Plan, developer, hospital, make_hints};
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyList, PyMapping};
 use zeroize::Zeroizing;
@@ -130,8 +130,15 @@ impl MemoryParties {
         image: &[i32],
     ) -> Result<Vec<Vec<i64>>, Failure> {
         let (plan, hints) = (self.plan.clone(), self.hints.clone());
-        let mut session =
-            hospital::Session::setup(ch, plan, hints, self.public_seed, id, *fresh_seed()?)?;
+        let mut session = hospital::Session::setup(
+            ch,
+            plan,
+            hints,
+            self.public_seed,
+            id,
+            OtEngine::SoftSpoken,
+            *fresh_seed()?,
+        )?;
         let ticket = session.prepare(ch, 1, *fresh_seed()?)?;
         Ok(session.infer(ch, ticket, image)?)
     }
@@ -144,6 +151,7 @@ impl MemoryParties {
             self.parameters.clone(),
             secrets,
             id,
+            OtEngine::SoftSpoken,
             *fresh_seed()?,
         )?;
         let ticket = session.prepare(&mut ch, 1, *fresh_seed()?)?;

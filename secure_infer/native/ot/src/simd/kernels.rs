@@ -138,17 +138,38 @@ pub(super) unsafe fn tmmo<V: Vector>(key: &AesKey, domain: u64, first: u64, bloc
     }
 }
 
-/// [`OTS`] OTs at a time, four registers of each. Lane l of register j of an OT has entry x = (l + 1) * p - 1 - j,
-/// where p is the number of registers per OT, so that doubling and adding lowest bits leaves the bits of
-/// lane l in order.
+/// pi(x) ^ x.
+///
+/// # Safety
+/// The features of `V`.
+#[inline(always)]
+pub(super) unsafe fn mmo<V: Vector>(key: &AesKey, blocks: &mut [u128]) {
+    // SAFETY: features, by the contract of this function; `at` points to COUNT * V::BLOCKS blocks.
+    unsafe {
+        let (keys, zero) = (Keys::<V>::new(&key.round_keys), V::broadcast(&0));
+        in_registers!(blocks, V, at, COUNT => {
+            let mut state = [zero; COUNT];
+            for (k, block) in state.iter_mut().enumerate() {
+                *block = V::load(at.add(k * V::BLOCKS));
+            }
+            let inputs = state;
+            encrypt(&keys, &mut state);
+            for (k, (block, input)) in state.iter().zip(inputs).enumerate() {
+                block.xor(input).store(at.add(k * V::BLOCKS));
+            }
+        });
+    }
+}
+
+/// pi(x) ^ x, [`OTS`] OTs at a time, four registers of each. Lane l of register j of an OT has entry
+/// x = (l + 1) * p - 1 - j, where p is the number of registers per OT, so that doubling and adding lowest bits
+/// leaves the bits of lane l in order.
 ///
 /// # Safety
 /// The features of `V`.
 #[inline(always)]
 pub(super) unsafe fn bits_of_16<V: Vector>(
     key: &AesKey,
-    domain: u64,
-    first: u64,
     blocks: &[u128],
     multiples: &[u128; 16],
     out: &mut [u16],
@@ -163,23 +184,19 @@ pub(super) unsafe fn bits_of_16<V: Vector>(
     unsafe {
         let keys = Keys::<V>::new(&key.round_keys);
         let lowest = V::broadcast(&1);
-        for (turn, (blocks, out)) in blocks.chunks(OTS).zip(out.chunks_mut(OTS)).enumerate() {
+        for (blocks, out) in blocks.chunks(OTS).zip(out.chunks_mut(OTS)) {
             let mut words = [lowest; OTS];
-            let mut tweaks = [lowest; 4 * OTS];
             let mut bits = [lowest.xor(lowest); OTS];
-            for k in 0..OTS {
-                words[k] = V::broadcast(&blocks[k.min(blocks.len() - 1)]);
-                let counter = first.wrapping_add((OTS * turn + k) as u64);
-                tweaks[4 * k..4 * k + 4].fill(V::broadcast(
-                    &(u128::from(domain) << 64 | u128::from(counter)),
-                ));
+            for (k, word) in words.iter_mut().enumerate() {
+                *word = V::broadcast(&blocks[k.min(blocks.len() - 1)]);
             }
             for group in 0..registers / 4 {
-                let mut state = words_plus_multiples(&words, &table, group);
-                hash(&keys, &mut state, &tweaks);
-                for (k, hash) in state.iter().enumerate() {
+                let inputs = words_plus_multiples(&words, &table, group);
+                let mut state = inputs;
+                encrypt(&keys, &mut state);
+                for (k, (block, input)) in state.iter().zip(inputs).enumerate() {
                     let sum = bits[k / 4];
-                    bits[k / 4] = sum.add(sum).xor(hash.and(lowest));
+                    bits[k / 4] = sum.add(sum).xor(block.xor(input).and(lowest));
                 }
             }
             for (bits, out) in bits.iter().zip(out) {
@@ -215,7 +232,106 @@ unsafe fn words_plus_multiples<V: Vector>(
     state
 }
 
-/// The three kernels for one register width.
+/// H(x) = pi(sigma(x)) + sigma(x) of every block, sigma(hi, lo) = (hi + lo, hi).
+///
+/// # Safety
+/// The features of `V`.
+#[inline(always)]
+unsafe fn half_tree_hash<V: Vector>(keys: &Keys<V>, high: V, state: &mut [V; WIDTH]) {
+    // SAFETY: features, by the contract of this function.
+    unsafe {
+        for block in state.iter_mut() {
+            *block = block.swap_halves().xor(block.and(high));
+        }
+        let inputs = *state;
+        encrypt(keys, state);
+        for (block, input) in state.iter_mut().zip(&inputs) {
+            *block = block.xor(*input);
+        }
+    }
+}
+
+/// Left child H(x) and right child H(x) + x, or H(x + 1) if `SPLIT`, of every node x in `left`; the sums of both.
+///
+/// # Safety
+/// The features of `V`.
+#[inline(always)]
+pub(super) unsafe fn grow<V: Vector, const SPLIT: bool>(
+    key: &AesKey,
+    left: &mut [u128],
+    right: &mut [u128],
+) -> [u128; 2] {
+    let step = WIDTH * V::BLOCKS;
+    let mut sums = [0; 2];
+    // SAFETY: features, by the contract of this function; WIDTH registers fit in `step` blocks, and in the
+    // spare ones; `lanes` has room for the widest register.
+    unsafe {
+        let keys = Keys::<V>::new(&key.round_keys);
+        let mut totals = [V::broadcast(&0); 2];
+        let mut lefts = left.chunks_exact_mut(step);
+        let mut rights = right.chunks_exact_mut(step);
+        for (left, right) in lefts.by_ref().zip(rights.by_ref()) {
+            let grown = grow_step::<V, SPLIT>(&keys, left.as_mut_ptr(), right.as_mut_ptr());
+            totals = [totals[0].xor(grown[0]), totals[1].xor(grown[1])];
+        }
+        let rest = [lefts.into_remainder(), rights.into_remainder()];
+        if !rest[0].is_empty() {
+            let mut spare = [[0; WIDTH * MAX_BLOCKS]; 2];
+            spare[0][..rest[0].len()].copy_from_slice(rest[0]);
+            let [from, to] = &mut spare;
+            grow_step::<V, SPLIT>(&keys, from.as_mut_ptr(), to.as_mut_ptr());
+            for ((nodes, spare), sum) in rest.into_iter().zip(&spare).zip(&mut sums) {
+                nodes.copy_from_slice(&spare[..nodes.len()]);
+                *sum = nodes.iter().fold(0, |sum, node| sum ^ node);
+            }
+        }
+        for (sum, total) in sums.iter_mut().zip(totals) {
+            let mut lanes = [0; MAX_BLOCKS];
+            total.store(lanes.as_mut_ptr());
+            *sum = lanes.iter().fold(*sum, |sum, lane| sum ^ lane);
+        }
+    }
+    sums
+}
+
+/// [`grow`] for `WIDTH` registers of nodes; the sums, lane by lane.
+///
+/// # Safety
+/// The features of `V`; both pointers are valid for `WIDTH * V::BLOCKS` blocks.
+#[inline(always)]
+unsafe fn grow_step<V: Vector, const SPLIT: bool>(
+    keys: &Keys<V>,
+    from: *mut u128,
+    to: *mut u128,
+) -> [V; 2] {
+    // SAFETY: by the contract of this function.
+    unsafe {
+        let high = V::broadcast(&(u128::from(u64::MAX) << 64));
+        let one = V::broadcast(&1);
+        let mut totals = [V::broadcast(&0); 2];
+        let mut parents = [one; WIDTH];
+        for (k, parent) in parents.iter_mut().enumerate() {
+            *parent = V::load(from.add(k * V::BLOCKS));
+        }
+        let mut lefts = parents;
+        half_tree_hash(keys, high, &mut lefts);
+        let mut rights = parents;
+        for (block, left) in rights.iter_mut().zip(&lefts) {
+            *block = block.xor(if SPLIT { one } else { *left });
+        }
+        if SPLIT {
+            half_tree_hash(keys, high, &mut rights);
+        }
+        for (k, (left, right)) in lefts.iter().zip(&rights).enumerate() {
+            left.store(from.add(k * V::BLOCKS));
+            right.store(to.add(k * V::BLOCKS));
+            totals = [totals[0].xor(*left), totals[1].xor(*right)];
+        }
+        totals
+    }
+}
+
+/// The kernels for one register width.
 macro_rules! entry_points {
     ($module:ident, $vector:ty, $features:literal) => {
         #[doc = concat!("Kernels that require ", $features, ".")]
@@ -246,16 +362,30 @@ macro_rules! entry_points {
             }
 
             #[target_feature(enable = $features)]
+            pub(in crate::simd) fn mmo(key: &AesKey, blocks: &mut [u128]) {
+                // SAFETY: the features are enabled for this function.
+                unsafe { super::mmo::<$vector>(key, blocks) }
+            }
+
+            #[target_feature(enable = $features)]
             pub(in crate::simd) fn bits_of_16(
                 key: &AesKey,
-                domain: u64,
-                first: u64,
                 blocks: &[u128],
                 multiples: &[u128; 16],
                 out: &mut [u16],
             ) {
                 // SAFETY: the features are enabled for this function.
-                unsafe { super::bits_of_16::<$vector>(key, domain, first, blocks, multiples, out) }
+                unsafe { super::bits_of_16::<$vector>(key, blocks, multiples, out) }
+            }
+
+            #[target_feature(enable = $features)]
+            pub(in crate::simd) fn grow<const SPLIT: bool>(
+                key: &AesKey,
+                left: &mut [u128],
+                right: &mut [u128],
+            ) -> [u128; 2] {
+                // SAFETY: the features are enabled for this function.
+                unsafe { super::grow::<$vector, SPLIT>(key, left, right) }
             }
         }
     };

@@ -44,8 +44,64 @@ fn check_combine<const PLANES: usize>(backend: Backend, seed: u128, count: usize
     assert!(run(backend) == run(Backend::PORTABLE));
 }
 
+/// Nodes after two levels of `grow`, and what it returned.
+fn grown<R>(
+    input: &[u128],
+    grow: impl FnOnce(&mut [u128], &mut [u128]) -> R,
+) -> (Vec<u128>, Vec<u128>, R) {
+    let (mut left, mut right) = (input.to_vec(), input.to_vec());
+    let sums = grow(&mut left, &mut right);
+    (left, right, sums)
+}
+
+fn grown_by(
+    backend: Backend,
+    key: &AesKey,
+    input: &[u128],
+) -> (Vec<u128>, Vec<u128>, [[u128; 2]; 2]) {
+    grown(input, |left, right| {
+        [
+            backend.grow::<false>(key, left, right),
+            backend.grow::<true>(key, left, right),
+        ]
+    })
+}
+
+fn check_rows<const LARGE: bool>(backend: Backend, seed: u128, table: &[u128; K]) {
+    let run = |backend: Backend| {
+        let mut rows = [0; code::WORDS];
+        let stream: Stream = words(seed, code::WORDS / 4).try_into().unwrap();
+        backend.rows::<LARGE>(&stream, &mut rows);
+        let mut blocks = [0; GROUP];
+        blocks.copy_from_slice(&words(!seed, GROUP));
+        backend.add_rows::<LARGE>(table, &rows, &mut blocks);
+        (rows, blocks)
+    };
+    assert!(run(backend) == run(Backend::PORTABLE));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn tree_kernels_any_nodes_equal_portable(seed: u128, len in 0_usize..90) {
+        let (key, input) = (AesKey::new(seed), words(!seed, len));
+        for backend in Backend::available() {
+            prop_assert_eq!(
+                grown_by(backend, &key, &input),
+                grown_by(Backend::PORTABLE, &key, &input)
+            );
+        }
+    }
+
+    #[test]
+    fn sums_over_rows_any_words_equal_portable(seed: u128) {
+        let table: Box<[u128; K]> = words(3, K).try_into().unwrap();
+        for backend in Backend::available() {
+            check_rows::<false>(backend, seed, &table);
+            check_rows::<true>(backend, seed, &table);
+        }
+    }
 
     #[test]
     fn aes_kernels_any_input_equal_portable(
@@ -58,8 +114,10 @@ proptest! {
             let (mut stream, mut hashes, mut bits) = (vec![0; len], input.clone(), vec![0; len]);
             backend.counter(&key, domain, first, &mut stream);
             backend.tmmo(&key, domain, first, &mut hashes);
-            backend.tmmo_bits_of_16(&key, domain, first, &input, &multiples, &mut bits);
-            (stream, hashes, bits)
+            backend.mmo_bits_of_16(&key, &input, &multiples, &mut bits);
+            let mut untweaked = input.clone();
+            backend.mmo(&key, &mut untweaked);
+            (stream, hashes, bits, untweaked)
         };
         let expected = run(Backend::PORTABLE);
         for backend in Backend::available() {
@@ -142,6 +200,10 @@ mod four_blocks {
             self.map(other, |a, b| half(a >> 64, b >> 64) << 64 | half(a, b))
         }
 
+        unsafe fn swap_halves(self) -> Self {
+            Self(self.0.map(|block| block.rotate_left(64)))
+        }
+
         unsafe fn round(self, key: Self) -> Self {
             self.map(key, |block, key| {
                 let mut block = Array(block.to_le_bytes());
@@ -171,7 +233,7 @@ mod four_blocks {
                     (vec![0; len], input.clone(), vec![0; len]);
                 backend.counter(&key, 1, u64::MAX - 40, &mut stream);
                 backend.tmmo(&key, 2, u64::MAX - 40, &mut hashes);
-                backend.tmmo_bits_of_16(&key, 3, u64::MAX - 40, &input, &multiples, &mut bits);
+                backend.mmo_bits_of_16(&key, &input, &multiples, &mut bits);
                 (stream, hashes, bits)
             };
             let (mut stream, mut hashes, mut bits) = (vec![0; len], input.clone(), vec![0; len]);
@@ -179,13 +241,21 @@ mod four_blocks {
             unsafe {
                 kernels::counter::<Four>(&key, 1, u64::MAX - 40, &mut stream);
                 kernels::tmmo::<Four>(&key, 2, u64::MAX - 40, &mut hashes);
-                kernels::bits_of_16::<Four>(&key, 3, u64::MAX - 40, &input, &multiples, &mut bits);
+                kernels::bits_of_16::<Four>(&key, &input, &multiples, &mut bits);
             }
             assert_eq!(
                 (stream, hashes, bits),
                 expected(Backend::PORTABLE),
                 "{len} blocks"
             );
+            // SAFETY: this register needs no processor feature.
+            let grown = grown(&input, |left, right| unsafe {
+                [
+                    kernels::grow::<Four, false>(&key, left, right),
+                    kernels::grow::<Four, true>(&key, left, right),
+                ]
+            });
+            assert_eq!(grown, grown_by(Backend::PORTABLE, &key, &input));
         }
     }
 }

@@ -19,13 +19,15 @@ pub(super) trait Vector: Copy {
     unsafe fn and(self, other: Self) -> Self;
     /// Sums of 64-bit halves.
     unsafe fn add(self, other: Self) -> Self;
+    /// Swaps the 64-bit halves of every block.
+    unsafe fn swap_halves(self) -> Self;
     unsafe fn round(self, key: Self) -> Self;
     unsafe fn last_round(self, key: Self) -> Self;
 }
 
 macro_rules! vector {
     ($type:ty, $features:literal, $blocks:literal, $load:ident, $store:ident, $cast:ty, $broadcast:expr,
-     $xor:ident, $and:ident, $add:ident, $round:ident, $last:ident) => {
+     $xor:ident, $and:ident, $add:ident, $shuffle:ident, $round:ident, $last:ident) => {
         #[doc = concat!("Requires ", $features, ".")]
         impl Vector for $type {
             const BLOCKS: usize = $blocks;
@@ -60,6 +62,11 @@ macro_rules! vector {
                 unsafe { $add(self, other) }
             }
             #[inline(always)]
+            unsafe fn swap_halves(self) -> Self {
+                // SAFETY: features, by the contract of the trait.
+                unsafe { $shuffle::<0x4e>(self) }
+            }
+            #[inline(always)]
             unsafe fn round(self, key: Self) -> Self {
                 // SAFETY: features, by the contract of the trait.
                 unsafe { $round(self, key) }
@@ -84,6 +91,7 @@ vector!(
     _mm_xor_si128,
     _mm_and_si128,
     _mm_add_epi64,
+    _mm_shuffle_epi32,
     _mm_aesenc_si128,
     _mm_aesenclast_si128
 );
@@ -98,6 +106,7 @@ vector!(
     _mm256_xor_si256,
     _mm256_and_si256,
     _mm256_add_epi64,
+    _mm256_shuffle_epi32,
     _mm256_aesenc_epi128,
     _mm256_aesenclast_epi128
 );
@@ -112,6 +121,7 @@ vector!(
     _mm512_xor_si512,
     _mm512_and_si512,
     _mm512_add_epi64,
+    _mm512_shuffle_epi32,
     _mm512_aesenc_epi128,
     _mm512_aesenclast_epi128
 );

@@ -17,6 +17,9 @@ pub(super) trait Kind<const PLANES: usize> {
     const STREAM: u64;
     /// High half of its hash tweaks.
     const TWEAK: u64;
+
+    /// Hashes what a receiver has of one chunk, which begins with OT number `first` of this kind.
+    fn hash(expander: &mut Expander, first: u64);
 }
 
 /// u in F_2.
@@ -28,12 +31,32 @@ impl Kind<1> for RandomOt {
     const COUNTER: usize = 0;
     const STREAM: u64 = u64::from_le_bytes(*b"sso1 prg");
     const TWEAK: u64 = u64::from_le_bytes(*b"sso1 tcr");
+
+    fn hash(expander: &mut Expander, first: u64) {
+        let Expander {
+            backend,
+            hash,
+            blocks,
+            ..
+        } = expander;
+        hash.tmmo(*backend, Self::TWEAK, first, &mut **blocks);
+    }
 }
 
 impl Kind<4> for OneOf16 {
     const COUNTER: usize = 1;
     const STREAM: u64 = u64::from_le_bytes(*b"sso4 prg");
     const TWEAK: u64 = u64::from_le_bytes(*b"sso4 tcr");
+
+    fn hash(expander: &mut Expander, _first: u64) {
+        let Expander {
+            backend,
+            pick,
+            blocks,
+            ..
+        } = expander;
+        pick.mmo(*backend, &mut **blocks);
+    }
 }
 
 /// Bytes of corrections for one chunk.
@@ -67,7 +90,10 @@ pub(super) struct Expander {
     pub(super) backend: Backend,
     /// Key 16 i + x is leaf x of tree i.
     keys: Vec<AesKey>,
+    /// For one-of-two OTs.
     pub(super) hash: AesKey,
+    /// For one-of-sixteen OTs.
+    pub(super) pick: AesKey,
     /// The first leaf that is known: 1 for the OT sender (leaves reindexed by Delta).
     first_leaf: usize,
     streams: Box<Streams>,
@@ -76,11 +102,13 @@ pub(super) struct Expander {
 }
 
 impl Expander {
-    pub(super) fn new(leaves: &[u128], first_leaf: usize, hash_key: u128) -> Self {
+    pub(super) fn new(leaves: &[u128], first_leaf: usize, hash_key: [u128; 2]) -> Self {
+        let [hash, pick] = hash_key.map(AesKey::new);
         Self {
             backend: Backend::detect(),
             keys: leaves.iter().map(|leaf| AesKey::new(*leaf)).collect(),
-            hash: AesKey::new(hash_key),
+            hash,
+            pick,
             first_leaf,
             streams: Box::new([[0; STREAM_BLOCKS]; LEAVES]),
             chunks: (0..MAX_CHUNKS).map(|_| Chunk::ZERO).collect(),
@@ -121,7 +149,7 @@ impl Expander {
 }
 
 /// Ones at the lowest `bits` bits.
-pub(super) fn pad_mask(bits: u32) -> Result<u32, OtError> {
+pub(crate) fn pad_mask(bits: u32) -> Result<u32, OtError> {
     if (1..=32).contains(&bits) {
         Ok(u32::MAX >> (32 - bits))
     } else {

@@ -37,9 +37,9 @@ struct Choices<const PLANES: usize> {
 }
 
 impl OtReceiver {
-    pub(super) fn new(leaves: &[u128], hash_key: u128) -> Self {
+    pub(super) fn new(leaves: &[u128], hash_keys: [u128; 2]) -> Self {
         Self {
-            expander: Expander::new(leaves, 0, hash_key),
+            expander: Expander::new(leaves, 0, hash_keys),
             used: [0; 2],
         }
     }
@@ -78,6 +78,48 @@ impl OtReceiver {
         corrections: &mut Vec<u8>,
         mut deliver: impl FnMut(std::ops::Range<usize>, &[Row; PLANES], &[u128; CHUNK]),
     ) {
+        self.correlate::<PLANES, K>(n, corrections, |range, rows, expander, tweak| {
+            K::hash(expander, tweak);
+            deliver(range, rows, &expander.blocks);
+        });
+    }
+
+    /// As many u in F_2 and shares v, not hashed, as there is room for.
+    pub(crate) fn vole_f2(&mut self, corrections: &mut Vec<u8>, u: &mut [u8], v: &mut [u128]) {
+        self.vole::<1, RandomOt>(corrections, u, v);
+    }
+
+    /// As many u in F_16 and shares v, not hashed, as there is room for.
+    pub(crate) fn vole_f16(&mut self, corrections: &mut Vec<u8>, u: &mut [u8], v: &mut [u128]) {
+        self.vole::<4, OneOf16>(corrections, u, v);
+    }
+
+    fn vole<const PLANES: usize, K: Kind<PLANES>>(
+        &mut self,
+        corrections: &mut Vec<u8>,
+        u: &mut [u8],
+        v: &mut [u128],
+    ) {
+        self.correlate::<PLANES, K>(v.len(), corrections, |range, rows, expander, _| {
+            planes::elements(rows, &mut u[range.clone()]);
+            let v = &mut v[range];
+            v.copy_from_slice(&expander.blocks[..v.len()]);
+        });
+    }
+
+    /// The public key of the hash.
+    pub(crate) fn hash_key(&self) -> u128 {
+        self.expander.hash.round_keys[0]
+    }
+
+    /// All batches of `n` OTs. For each chunk, `deliver` gets where it begins, its choices, the shares v in the
+    /// expander's blocks, and its first tweak.
+    fn correlate<const PLANES: usize, K: Kind<PLANES>>(
+        &mut self,
+        n: usize,
+        corrections: &mut Vec<u8>,
+        mut deliver: impl FnMut(std::ops::Range<usize>, &[Row; PLANES], &mut Expander, u64),
+    ) {
         let chunks = n.div_ceil(CHUNK);
         let begin = corrections.len();
         corrections.resize(begin + chunks * chunk_len(PLANES), 0);
@@ -93,13 +135,10 @@ impl OtReceiver {
             let first = self.used[K::COUNTER];
             self.batch::<PLANES, K>(first, &mut choices, message);
             for (index, choices) in choices.first.iter().enumerate() {
-                let backend = self.expander.backend;
                 self.expander.transpose(index);
                 let tweak = (first + index as u64) * CHUNK as u64;
-                self.expander
-                    .hash
-                    .tmmo(backend, K::TWEAK, tweak, &mut *self.expander.blocks);
-                deliver(done..n.min(done + CHUNK), choices, &self.expander.blocks);
+                let range = done..n.min(done + CHUNK);
+                deliver(range, choices, &mut self.expander, tweak);
                 done += CHUNK;
             }
             self.used[K::COUNTER] += count as u64;
@@ -158,7 +197,7 @@ impl OtReceiverEngine for OtReceiver {
 #[cfg(test)]
 impl OtReceiver {
     /// One batch of u (elements) and v, not hashed.
-    pub(super) fn vole<const PLANES: usize, K: Kind<PLANES>>(
+    pub(super) fn vole_batch<const PLANES: usize, K: Kind<PLANES>>(
         &mut self,
         corrections: &mut Vec<u8>,
     ) -> (Vec<u8>, Vec<u128>) {

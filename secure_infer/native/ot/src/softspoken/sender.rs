@@ -37,17 +37,45 @@ pub struct OtSender {
 struct Hashing<'a> {
     backend: Backend,
     key: &'a AesKey,
+    pick: &'a AesKey,
     tweak: u64,
     multiples: &'a [u128; 16],
 }
 
 impl OtSender {
-    pub(super) fn new(delta: u128, leaves: &[u128], hash_key: u128) -> Self {
+    pub(super) fn new(delta: u128, leaves: &[u128], hash_keys: [u128; 2]) -> Self {
         Self {
-            expander: Expander::new(leaves, 1, hash_key),
+            expander: Expander::new(leaves, 1, hash_keys),
             multiples: multiples(delta),
             used: [0; 2],
         }
+    }
+
+    /// As many shares w for u in F_2, not hashed, as there is room for.
+    pub(crate) fn vole_f2(&mut self, corrections: &[u8], w: &mut [u128]) {
+        self.vole::<1, RandomOt>(corrections, w);
+    }
+
+    /// As many shares w for u in F_16, not hashed, as there is room for.
+    pub(crate) fn vole_f16(&mut self, corrections: &[u8], w: &mut [u128]) {
+        self.vole::<4, OneOf16>(corrections, w);
+    }
+
+    fn vole<const PLANES: usize, K: Kind<PLANES>>(&mut self, corrections: &[u8], w: &mut [u128]) {
+        self.extend::<PLANES, K>(w.len(), corrections, |range, _, blocks| {
+            let w = &mut w[range];
+            w.copy_from_slice(&blocks[..w.len()]);
+        });
+    }
+
+    /// Entry x is x*Delta.
+    pub(crate) fn multiples(&self) -> &[u128; 16] {
+        &self.multiples
+    }
+
+    /// The public key of the hash.
+    pub(crate) fn hash_key(&self) -> u128 {
+        self.expander.hash.round_keys[0]
     }
 
     /// Makes one batch from its corrections.
@@ -96,6 +124,7 @@ impl OtSender {
                 let Expander {
                     backend,
                     hash,
+                    pick,
                     blocks,
                     ..
                 } = &mut self.expander;
@@ -103,6 +132,7 @@ impl OtSender {
                 let hashing = Hashing {
                     backend: *backend,
                     key: hash,
+                    pick,
                     tweak,
                     multiples: &self.multiples,
                 };
@@ -133,13 +163,10 @@ impl OtSenderEngine for OtSender {
         self.extend::<4, OneOf16>(n, corrections, |range, hashing, blocks| {
             let pads = &mut pads[range];
             let blocks = &blocks[..pads.len()];
-            let Hashing {
-                backend,
-                key,
-                tweak,
-                multiples,
-            } = *hashing;
-            key.tmmo_bits_of_16(backend, OneOf16::TWEAK, tweak, blocks, multiples, pads);
+            let (backend, multiples) = (hashing.backend, hashing.multiples);
+            hashing
+                .pick
+                .mmo_bits_of_16(backend, blocks, multiples, pads);
         });
         Ok(())
     }
@@ -196,7 +223,7 @@ fn multiples(delta: u128) -> [u128; 16] {
 #[cfg(test)]
 impl OtSender {
     /// One batch of w, not hashed, and all x*Delta.
-    pub(super) fn vole<const PLANES: usize, K: Kind<PLANES>>(
+    pub(super) fn vole_batch<const PLANES: usize, K: Kind<PLANES>>(
         &mut self,
         corrections: &[u8],
     ) -> (Vec<u128>, [u128; 16]) {

@@ -37,8 +37,8 @@ fn scale(u: u8, delta: u128) -> u128 {
 fn check_relation<const PLANES: usize, K: Kind<PLANES>>() {
     let (mut sender, mut receiver) = pair(1);
     let mut corrections = Vec::new();
-    let (u, v) = receiver.vole::<PLANES, K>(&mut corrections);
-    let (w, multiples) = sender.vole::<PLANES, K>(&corrections);
+    let (u, v) = receiver.vole_batch::<PLANES, K>(&mut corrections);
+    let (w, multiples) = sender.vole_batch::<PLANES, K>(&corrections);
     for x in 0..16 {
         assert_eq!(multiples[usize::from(x)], scale(x, multiples[1]));
     }

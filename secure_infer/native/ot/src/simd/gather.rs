@@ -1,0 +1,93 @@
+//! Sums over rows of the local code, with AVX2.
+
+use std::arch::x86_64::*;
+
+use crate::ferret::code::{GROUP, Rows, Stream, row_word};
+use crate::ferret::params::{K, LOCALITY};
+
+/// For each entry of F_16, its bits as masks of a block: bits 0 and 1, then bits 2 and 3.
+#[repr(C, align(64))]
+struct Masks([[u128; 4]; 16]);
+
+static MASKS: Masks = {
+    let mut masks = [[0; 4]; 16];
+    let mut at = 0;
+    while at < 64 {
+        masks[at / 4][at % 4] = (((at / 4) >> (at % 4) & 1) as u128).wrapping_neg();
+        at += 1;
+    }
+    Masks(masks)
+};
+
+/// [`crate::ferret::code::portable_rows`], eight words at a time.
+#[target_feature(enable = "avx2")]
+pub(super) fn rows<const LARGE: bool>(stream: &Stream, rows: &mut Rows) {
+    // SAFETY: as many bytes as `Rows` has, of a larger alignment; x86 is little-endian.
+    let words = unsafe { &*(&raw const *stream).cast::<Rows>() };
+    for (row, word) in rows.iter_mut().zip(words) {
+        *row = row_word::<LARGE>(*word);
+    }
+}
+
+/// The block of a word's column.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn block(table: &[u128; K], word: u32) -> *const u128 {
+    table.as_ptr().wrapping_add((word >> 4) as usize % K)
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn add_blocks(table: &[u128; K], rows: &Rows, blocks: &mut [u128; GROUP]) {
+    for (sum, row) in blocks.iter_mut().zip(rows.as_chunks::<LOCALITY>().0) {
+        // SAFETY: `sum` is a block, and `block` points to one of the K of `table`; no access needs alignment.
+        unsafe {
+            let mut total = _mm_loadu_si128((&raw const *sum).cast());
+            for word in row {
+                let block = _mm_loadu_si128(block(table, *word).cast());
+                total = _mm_xor_si128(total, block);
+            }
+            _mm_storeu_si128((&raw mut *sum).cast(), total);
+        }
+    }
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn add_multiples(table: &[u128; K], rows: &Rows, blocks: &mut [u128; GROUP]) {
+    for (sum, row) in blocks.iter_mut().zip(rows.as_chunks::<LOCALITY>().0) {
+        let mut low = _mm256_setzero_si256();
+        let mut high = _mm256_setzero_si256();
+        for word in row {
+            let masks = &MASKS.0[(*word & 15) as usize];
+            // SAFETY: `block` points to a block of `table`; `masks` has 64 bytes and their alignment.
+            unsafe {
+                let block = _mm_loadu_si128(block(table, *word).cast());
+                let twice = _mm256_broadcastsi128_si256(block);
+                let pair = masks.as_ptr().cast::<__m256i>();
+                low = _mm256_xor_si256(low, _mm256_and_si256(twice, _mm256_load_si256(pair)));
+                high = _mm256_xor_si256(
+                    high,
+                    _mm256_and_si256(twice, _mm256_load_si256(pair.add(1))),
+                );
+            }
+        }
+        let pairs = _mm256_xor_si256(low, times_a(times_a(high)));
+        let odd = _mm256_castsi256_si128(times_a(_mm256_permute2x128_si256::<0x11>(pairs, pairs)));
+        // SAFETY: `sum` is a block; no access needs alignment.
+        unsafe {
+            let total = _mm_loadu_si128((&raw const *sum).cast());
+            let even = _mm256_castsi256_si128(pairs);
+            let total = _mm_xor_si128(total, _mm_xor_si128(even, odd));
+            _mm_storeu_si128((&raw mut *sum).cast(), total);
+        }
+    }
+}
+
+/// The generator of F_16 times every nibble.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn times_a(x: __m256i) -> __m256i {
+    let carry = _mm256_and_si256(_mm256_srli_epi16::<3>(x), _mm256_set1_epi8(0x11));
+    let shifted = _mm256_slli_epi16::<1>(_mm256_and_si256(x, _mm256_set1_epi8(0x77)));
+    let reduced = _mm256_xor_si256(carry, _mm256_slli_epi16::<1>(carry));
+    _mm256_xor_si256(shifted, reduced)
+}
