@@ -35,7 +35,7 @@ demo: setup
 	$(BIN)/blindread demo
 
 test: setup
-	cd $(NATIVE) && cargo test --release --locked --quiet
+	cd $(NATIVE) && cargo test --locked --quiet
 	$(BIN)/python -m pytest
 
 check: $(STAMPS)/venv
@@ -43,7 +43,7 @@ check: $(STAMPS)/venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	cd $(NATIVE) && cargo fmt --all --check
-	cd $(NATIVE) && cargo clippy --release --locked --all-targets --quiet -- -D warnings
+	cd $(NATIVE) && cargo clippy --locked --all-targets --quiet -- -D warnings
 
 format: $(STAMPS)/venv
 	$(BIN)/ruff check --fix .
