@@ -37,7 +37,8 @@ class PrecisionOptions:
     pooled_shift : int
         Bits dropped from the sum of a large pooling window.
     input_bits : int
-        Magnitude bits of the image's integers.
+        Magnitude bits of the image's integers. More than 8-bit pictures need would only take bits
+        from the first layer's weights.
     """
 
     window_low: int = 1
@@ -50,7 +51,7 @@ class PrecisionOptions:
     final_ring_bits: int = 31
     final_margin: float = 8.0
     pooled_shift: int = 2
-    input_bits: int = 12
+    input_bits: int = 10
 
     def __post_init__(self) -> None:
         _check("window_low", self.window_low, 0, 16)
@@ -73,7 +74,7 @@ def _check(name: str, value: float, low: float, high: float) -> None:
 
 LADDER: tuple[tuple[str, PrecisionOptions], ...] = (
     ("compact", PrecisionOptions()),
-    ("standard", PrecisionOptions(window_low=3, window_high=14, ring_bits=29)),
+    ("standard", PrecisionOptions(window_low=3, window_high=14, shift=13, ring_bits=28)),
     ("fine", PrecisionOptions(window_low=4, window_high=16, pool_low=1, ring_bits=31)),
 )
 """From cheap to accurate. Units get 4 times finer from one to the next, while windows stay 11 or 12

@@ -73,7 +73,7 @@ def test_preprocessing_is_what_the_hospital_reads(compiled):
     picture = pictures(1, 3)[0]
     scale = compiled.preprocessing["input_scale"]
     assert (compiled.quantise(picture)[0] == np.rint(picture * scale)).all()
-    assert scale * 255 <= 2**12
+    assert scale * 255 <= 2**10
 
 
 def test_report_counts_and_judges_without_weights(compiled):
@@ -155,7 +155,7 @@ def test_activation_of_a_model_that_ends_in_logits_can_be_stated():
 def test_unit_pixels_are_scaled_to_the_same_integers():
     options = CompileOptions(input=InputOptions(source="unit"))
     made = compile_model(network(), pictures(8, 1, largest=1.0), options)
-    assert 2**11 <= made.preprocessing["input_scale"] <= 2**12
+    assert 2**9 <= made.preprocessing["input_scale"] <= 2**10
     assert made.preprocessing["intensity"] == {"source": "unit"}
 
 
