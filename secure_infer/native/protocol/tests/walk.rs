@@ -126,15 +126,6 @@ type Outputs = Result<Vec<Vec<i64>>, ProtocolError>;
 
 fn run(
     case: &Case,
-    ends: (MemoryChannel, MemoryChannel),
-    images: Vec<Vec<i32>>,
-) -> (Vec<Outputs>, Result<(), ProtocolError>) {
-    run_with(OtEngine::SoftSpoken, case, ends, images)
-}
-
-fn run_with(
-    engine: OtEngine,
-    case: &Case,
     (mut h, mut d): (MemoryChannel, MemoryChannel),
     images: Vec<Vec<i32>>,
 ) -> (Vec<Outputs>, Result<(), ProtocolError>) {
@@ -289,15 +280,14 @@ fn plain(image: &[i32]) -> (Vec<i64>, Vec<i64>) {
 
 #[test]
 fn walk_of_every_operation_agrees_with_plain_evaluation() {
-    for engine in [OtEngine::SoftSpoken, OtEngine::Ferret] {
-        agrees_with_plain_evaluation(engine);
+    for case in cases() {
+        agrees_with_plain_evaluation(&case);
     }
 }
 
-fn agrees_with_plain_evaluation(engine: OtEngine) {
-    let case = case();
+fn agrees_with_plain_evaluation(case: &Case) {
     let images: Vec<Vec<i32>> = (0..3).map(|seed| small(240, 120, 40 + seed)).collect();
-    let (outputs, developer) = run_with(engine, &case, pair(), images.clone());
+    let (outputs, developer) = run(case, pair(), images.clone());
     developer.unwrap();
     for (image, output) in images.iter().zip(outputs) {
         let output = output.unwrap();
@@ -393,7 +383,7 @@ fn the_lists_of_messages_are_complete() {
                 parameters,
                 secrets,
                 [9; 32],
-                OtEngine::SoftSpoken,
+                engine,
                 entropy(),
             )
             .unwrap();
@@ -407,7 +397,7 @@ fn the_lists_of_messages_are_complete() {
             case.hints.clone(),
             [7; 32],
             [9; 32],
-            OtEngine::SoftSpoken,
+            engine,
             entropy(),
         )
         .unwrap();
@@ -576,7 +566,7 @@ fn two_tickets_never_send_the_same_masked_input() {
                 parameters,
                 secrets,
                 [9; 32],
-                OtEngine::SoftSpoken,
+                engine,
                 entropy(),
             )
             .unwrap();
@@ -592,7 +582,7 @@ fn two_tickets_never_send_the_same_masked_input() {
             case.hints.clone(),
             [7; 32],
             [9; 32],
-            OtEngine::SoftSpoken,
+            engine,
             entropy(),
         )
         .unwrap();
