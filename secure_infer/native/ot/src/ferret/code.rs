@@ -57,22 +57,40 @@ pub(crate) const PRODUCTS: [u8; 256] = {
     table
 };
 
-/// u of the LPN secret, in the form that a field's sums want: 16 * u.
-pub(super) type Choices = [u8; K];
+/// u of the LPN secret, packed: a bit or four bits each, so that they stay in the caches beside the blocks.
+pub(super) type Choices = [u64; K / 16];
 
-/// Adds, to each of `out`, the entries of its row times the secret `u` (`16 * u` in `table`).
+/// Bits of an element, and elements in a word.
+const fn packing(large: bool) -> (usize, usize) {
+    if large { (4, 16) } else { (1, 64) }
+}
+
+/// Packs elements.
+pub(super) fn pack<const LARGE: bool>(u: &[u8], table: &mut Choices) {
+    let (bits, per_word) = const { packing(LARGE) };
+    for (word, u) in table.iter_mut().zip(u.chunks(per_word)) {
+        *word = u
+            .iter()
+            .rev()
+            .fold(0, |word, u| word << bits | u64::from(*u));
+    }
+}
+
+/// Adds, to each of `out`, the entries of its row times the secret's elements.
 pub(super) fn add_choices<const LARGE: bool>(table: &Choices, rows: &Rows, out: &mut [u8; GROUP]) {
+    let (bits, per_word) = const { packing(LARGE) };
     for (out, row) in out.iter_mut().zip(rows.as_chunks::<LOCALITY>().0) {
         let mut sum = 0;
         for word in row {
-            let u = table[(*word >> 4) as usize % K];
+            let column = (*word >> 4) as usize;
+            let elements = table[column / per_word % table.len()] >> (column % per_word * bits);
             sum ^= if LARGE {
-                PRODUCTS[usize::from(u) | (*word & 15) as usize]
+                PRODUCTS[(elements as usize & 15) << 4 | (*word & 15) as usize]
             } else {
-                u
+                elements as u8
             };
         }
-        *out ^= if LARGE { sum } else { sum >> 4 };
+        *out ^= if LARGE { sum } else { sum & 1 };
     }
 }
 

@@ -275,8 +275,11 @@ impl OtReceiverEngine for FerretReceiver {
         let mut base = boxed();
         base.copy_from_slice(&pending.seeds.v[..K]);
         let mut choices: Box<Choices> = boxed();
-        for (choice, u) in choices.iter_mut().zip(&pending.seeds.u) {
-            *choice = u << 4;
+        let u = &pending.seeds.u[..K];
+        if large {
+            code::pack::<true>(u, &mut choices);
+        } else {
+            code::pack::<false>(u, &mut choices);
         }
         let round = ReceiverRound {
             base,

@@ -29,16 +29,33 @@ pub(super) fn rows<const LARGE: bool>(stream: &Stream, rows: &mut Rows) {
     }
 }
 
+/// Rows between a block's prefetch and its use; with less, the multiplications over F_16 fill the window of the
+/// processor and few reads are under way.
+const AHEAD: usize = 8;
+
 /// The block of a word's column.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn block(table: &[u128; K], word: u32) -> *const u128 {
-    table.as_ptr().wrapping_add((word >> 4) as usize % K)
+    let offset = word as usize & ((K - 1) << 4);
+    table.as_ptr().wrapping_byte_add(offset)
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn prefetch(table: &[u128; K], row: &[u32; LOCALITY]) {
+    for word in row {
+        _mm_prefetch::<_MM_HINT_T0>(block(table, *word).cast());
+    }
 }
 
 #[target_feature(enable = "avx2")]
 pub(super) fn add_blocks(table: &[u128; K], rows: &Rows, blocks: &mut [u128; GROUP]) {
-    for (sum, row) in blocks.iter_mut().zip(rows.as_chunks::<LOCALITY>().0) {
+    let rows = rows.as_chunks::<LOCALITY>().0;
+    for (at, (sum, row)) in blocks.iter_mut().zip(rows).enumerate() {
+        if let Some(later) = rows.get(at + AHEAD) {
+            prefetch(table, later);
+        }
         // SAFETY: `sum` is a block, and `block` points to one of the K of `table`; no access needs alignment.
         unsafe {
             let mut total = _mm_loadu_si128((&raw const *sum).cast());
@@ -53,7 +70,11 @@ pub(super) fn add_blocks(table: &[u128; K], rows: &Rows, blocks: &mut [u128; GRO
 
 #[target_feature(enable = "avx2")]
 pub(super) fn add_multiples(table: &[u128; K], rows: &Rows, blocks: &mut [u128; GROUP]) {
-    for (sum, row) in blocks.iter_mut().zip(rows.as_chunks::<LOCALITY>().0) {
+    let rows = rows.as_chunks::<LOCALITY>().0;
+    for (at, (sum, row)) in blocks.iter_mut().zip(rows).enumerate() {
+        if let Some(later) = rows.get(at + AHEAD) {
+            prefetch(table, later);
+        }
         let mut low = _mm256_setzero_si256();
         let mut high = _mm256_setzero_si256();
         for word in row {
