@@ -68,8 +68,8 @@ class LimitedSocket(AssociationSocket):
             raise LimitExceeded("PDU or object larger than the limit")
         read = super().recv(nr_bytes)
         if len(read) < nr_bytes and self.assoc.requestor.primitive is None:
-            # NOTE: pynetdicom keeps an association's thread waiting for a request from a peer that is gone; None
-            # is what that thread gets when its wait times out, but not what the queue is declared to hold.
+            # NOTE: pynetdicom keeps an association's thread waiting for a request from a peer that is gone.
+            # None is what that thread gets when its wait times out, but not what the queue is declared for.
             self.assoc.dul.to_user_queue.put(None)  # type: ignore[arg-type]
         return read
 

@@ -7,7 +7,7 @@
 use std::sync::OnceLock;
 
 use crate::aes::{self, AesKey};
-use crate::ferret::code::{self, GROUP, Rows, Stream};
+use crate::ferret::code::{self, Choices, GROUP, Rows, Stream};
 use crate::ferret::params::K;
 use crate::ferret::tree;
 use crate::planes::{self, CHUNK, Chunk, Combine, Row};
@@ -137,6 +137,21 @@ impl Backend {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: every level but `Portable` exists only where AVX2 was detected.
             _ => unsafe { gather::rows::<LARGE>(stream, rows) },
+        }
+    }
+
+    /// Adds to each choice the entries of its row times the choices of the secret.
+    pub(crate) fn add_choices<const LARGE: bool>(
+        self,
+        table: &Choices,
+        rows: &Rows,
+        out: &mut [u8; GROUP],
+    ) {
+        match self.0 {
+            Level::Portable => code::add_choices::<LARGE>(table, rows, out),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: every level but `Portable` exists only where AVX2 was detected.
+            _ => unsafe { gather::add_choices::<LARGE>(table, rows, out) },
         }
     }
 

@@ -39,26 +39,8 @@ pub(crate) fn portable_rows<const LARGE: bool>(stream: &Stream, rows: &mut Rows)
     }
 }
 
-/// x*y in `F_2[a]/(a^4 + a + 1)`, by 16 x + y.
-pub(crate) const PRODUCTS: [u8; 256] = {
-    let mut table = [0; 256];
-    let mut at = 0;
-    while at < 256 {
-        let (x, y) = (at >> 4, at & 15);
-        let mut product = 0;
-        let mut bit = 4;
-        while bit > 0 {
-            bit -= 1;
-            product = (product << 1) ^ ((product >> 3) * 0b10011) ^ (((x >> bit) & 1) * y);
-        }
-        table[at] = product as u8;
-        at += 1;
-    }
-    table
-};
-
 /// u of the LPN secret, packed: a bit or four bits each, so that they stay in the caches beside the blocks.
-pub(super) type Choices = [u64; K / 16];
+pub(crate) type Choices = [u64; K / 16];
 
 /// Bits of an element, and elements in a word.
 const fn packing(large: bool) -> (usize, usize) {
@@ -66,7 +48,7 @@ const fn packing(large: bool) -> (usize, usize) {
 }
 
 /// Packs elements.
-pub(super) fn pack<const LARGE: bool>(u: &[u8], table: &mut Choices) {
+pub(crate) fn pack<const LARGE: bool>(u: &[u8], table: &mut Choices) {
     let (bits, per_word) = const { packing(LARGE) };
     for (word, u) in table.iter_mut().zip(u.chunks(per_word)) {
         *word = u
@@ -76,21 +58,41 @@ pub(super) fn pack<const LARGE: bool>(u: &[u8], table: &mut Choices) {
     }
 }
 
-/// Adds, to each of `out`, the entries of its row times the secret's elements.
-pub(super) fn add_choices<const LARGE: bool>(table: &Choices, rows: &Rows, out: &mut [u8; GROUP]) {
+/// Adds, to each of `out`, the entries of its row times the secret's elements. Portable twin of the same code with AVX2.
+#[inline(always)]
+pub(crate) fn add_choices<const LARGE: bool>(table: &Choices, rows: &Rows, out: &mut [u8; GROUP]) {
     let (bits, per_word) = const { packing(LARGE) };
-    for (out, row) in out.iter_mut().zip(rows.as_chunks::<LOCALITY>().0) {
-        let mut sum = 0;
-        for word in row {
-            let column = (*word >> 4) as usize;
-            let elements = table[column / per_word % table.len()] >> (column % per_word * bits);
-            sum ^= if LARGE {
-                PRODUCTS[(elements as usize & 15) << 4 | (*word & 15) as usize]
-            } else {
-                elements as u8
-            };
+    let rows = rows.as_chunks::<LOCALITY>().0;
+    let element = |word: u32| {
+        let column = (word >> 4) as usize;
+        (table[column / per_word % table.len()] >> (column % per_word * bits)) as u8
+    };
+    if !LARGE {
+        for (out, row) in out.iter_mut().zip(rows) {
+            *out ^= row.iter().fold(0, |sum, word| sum ^ element(*word)) & 1;
         }
-        *out ^= if LARGE { sum } else { sum & 1 };
+        return;
+    }
+    // One place of all rows at a time, so that the products are made in registers of bytes.
+    let (mut u, mut entries) = ([0_u8; GROUP], [0_u8; GROUP]);
+    let mut powers = [[0_u8; GROUP]; 4];
+    for place in 0..LOCALITY {
+        for ((u, entry), row) in u.iter_mut().zip(&mut entries).zip(rows) {
+            *u = element(row[place]);
+            *entry = row[place] as u8;
+        }
+        for (bit, power) in powers.iter_mut().enumerate() {
+            for ((power, u), entry) in power.iter_mut().zip(&u).zip(&entries) {
+                *power ^= u & (entry >> bit & 1).wrapping_neg();
+            }
+        }
+    }
+    for (at, out) in out.iter_mut().enumerate() {
+        let sum = powers.iter().rev().fold(0, |sum, power| {
+            let carry = sum >> 3 & 1;
+            (sum & 7) << 1 ^ carry ^ carry << 1 ^ (power[at] & 15)
+        });
+        *out ^= sum;
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::engine::{OtKind, OtReceiverEngine, Refill};
 use crate::error::{OtError, check_len};
+use crate::simd::Backend;
 use crate::softspoken::{OtReceiver, pad_mask};
 
 /// Ferret receiver: random choices u, shares v with w = v + u*Delta.
@@ -104,7 +105,7 @@ impl Samples {
         let groups = self.v.as_chunks_mut::<GROUP>().0;
         for (v, u) in groups.iter_mut().zip(self.u.as_chunks_mut::<GROUP>().0) {
             let made = supply.group(public)?;
-            made.choices::<LARGE>(u);
+            made.choices::<LARGE>(public.backend, u);
             *v = *made.blocks;
         }
         Ok(())
@@ -113,14 +114,14 @@ impl Samples {
 
 impl Made<'_, ReceiverRound> {
     /// u of the group: errors, then sums over rows.
-    fn choices<const LARGE: bool>(&self, u: &mut [u8; GROUP]) {
+    fn choices<const LARGE: bool>(&self, backend: Backend, u: &mut [u8; GROUP]) {
         let bin = &self.round.bins[self.tree];
         let place = bin.error.wrapping_sub(self.first_leaf);
         u.fill(0);
         if let Some(u) = u.get_mut(place) {
             *u = bin.value;
         }
-        code::add_choices::<LARGE>(&self.round.choices, self.rows, u);
+        backend.add_choices::<LARGE>(&self.round.choices, self.rows, u);
     }
 }
 
@@ -309,7 +310,7 @@ impl OtReceiverEngine for FerretReceiver {
         let mut u = Zeroizing::new([0; GROUP]);
         for (omega, pads) in omega.chunks_mut(GROUP).zip(pads.chunks_mut(GROUP)) {
             let made = self.nibbles.group(&self.public)?;
-            made.choices::<true>(&mut u);
+            made.choices::<true>(self.public.backend, &mut u);
             omega.copy_from_slice(&u[..omega.len()]);
             let Public { backend, pick, .. } = &self.public;
             pick.mmo(*backend, made.blocks);
@@ -336,7 +337,7 @@ impl OtReceiverEngine for FerretReceiver {
         for (choices, pads) in choices.chunks_mut(GROUP).zip(pads.chunks_mut(GROUP)) {
             let tweak = self.bits.tweak();
             let made = self.bits.group(&self.public)?;
-            made.choices::<false>(&mut u);
+            made.choices::<false>(self.public.backend, &mut u);
             choices.copy_from_slice(&u[..choices.len()]);
             let Public { backend, hash, .. } = &self.public;
             hash.tmmo(*backend, TWEAK, tweak, made.blocks);

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::ferret::code::{GROUP, Rows, Stream, row_word};
+use crate::ferret::code::{self, Choices, GROUP, Rows, Stream, row_word};
 use crate::ferret::params::{K, LOCALITY};
 
 /// For each entry of F_16, its bits as masks of a block: bits 0 and 1, then bits 2 and 3.
@@ -27,6 +27,12 @@ pub(super) fn rows<const LARGE: bool>(stream: &Stream, rows: &mut Rows) {
     for (row, word) in rows.iter_mut().zip(words) {
         *row = row_word::<LARGE>(*word);
     }
+}
+
+/// [`code::add_choices`].
+#[target_feature(enable = "avx2")]
+pub(super) fn add_choices<const LARGE: bool>(table: &Choices, rows: &Rows, out: &mut [u8; GROUP]) {
+    code::add_choices::<LARGE>(table, rows, out);
 }
 
 /// Rows between a block's prefetch and its use; with less, the multiplications over F_16 fill the window of the

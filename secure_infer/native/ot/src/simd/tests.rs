@@ -67,7 +67,9 @@ fn grown_by(
     })
 }
 
+/// Blocks and choices of rows; choices are the lowest bits of the secret's blocks, so those of the sums must be too.
 fn check_rows<const LARGE: bool>(backend: Backend, seed: u128, table: &[u128; K]) {
+    let mask = if LARGE { 15 } else { 1 };
     let run = |backend: Backend| {
         let mut rows = [0; code::WORDS];
         let stream: Stream = words(seed, code::WORDS / 4).try_into().unwrap();
@@ -75,9 +77,18 @@ fn check_rows<const LARGE: bool>(backend: Backend, seed: u128, table: &[u128; K]
         let mut blocks = [0; GROUP];
         blocks.copy_from_slice(&words(!seed, GROUP));
         backend.add_rows::<LARGE>(table, &rows, &mut blocks);
-        (rows, blocks)
+        let u: Vec<u8> = table.iter().map(|block| *block as u8 & mask).collect();
+        let (mut choices, mut packed) = ([0; GROUP], [0; K / 16]);
+        code::pack::<LARGE>(&u, &mut packed);
+        backend.add_choices::<LARGE>(&packed, &rows, &mut choices);
+        (rows, blocks, choices)
     };
-    assert!(run(backend) == run(Backend::PORTABLE));
+    let expected = run(Backend::PORTABLE);
+    assert!(run(backend) == expected);
+    let start = words(!seed, GROUP);
+    for (k, choice) in expected.2.iter().enumerate() {
+        assert_eq!(*choice, (expected.1[k] ^ start[k]) as u8 & mask);
+    }
 }
 
 proptest! {
