@@ -44,7 +44,7 @@ fn key_schedule_fips_197_appendix_a1_matches() {
 
 /// Plaintexts of NIST SP 800-38A, F.1.1; the hashes from the formula with OpenSSL's AES.
 #[test]
-fn tmmo_openssl_vectors_match() {
+fn hashes_openssl_vectors_match() {
     const DOMAIN: u64 = u64::from_le_bytes(*b"sso1 tcr");
     let key = AesKey::new(block("2b7e151628aed2a6abf7158809cf4f3c"));
     let inputs = [
@@ -68,7 +68,7 @@ fn tmmo_openssl_vectors_match() {
         assert_eq!(blocks, hashes, "{backend:?}");
         let mut bits = [0];
         key.mmo_bits_of_16(backend, &inputs[..1], &multiples, &mut bits);
-        assert_eq!(bits, [0x220e], "{backend:?}");
+        assert_eq!(bits, [0x29a5], "{backend:?}");
     }
 }
 

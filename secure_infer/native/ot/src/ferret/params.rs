@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn columns_that_close_early_are_as_many_as_the_table_says() {
-        let share = peeled(1 << 11, TREES * BIN / K << 11, 1);
+        let share = peeled(1 << 11, (TREES * BIN / K) << 11, 1);
         assert!((0.60..0.66).contains(&share), "{share}");
         let share = peeled(1 << 11, 30 << 11, 2);
         assert!((0.55..0.61).contains(&share), "{share}");
