@@ -74,6 +74,8 @@ class Archive:
         self.ae_title = ae_title
         folder.mkdir(parents=True, exist_ok=True)
         entity = AE(ae_title=ae_title)
+        # pynetdicom counts a connection that asks for nothing as an association for half a minute.
+        entity.maximum_associations = 100
         entity.add_supported_context(_VERIFICATION)
         for context in AllStoragePresentationContexts:
             entity.add_supported_context(context.abstract_syntax or "", AllTransferSyntaxes)
