@@ -266,6 +266,9 @@ def test_call_in_another_thread_can_be_cancelled(site: Site) -> None:
 
 def test_ctrl_c_ends_a_wait(site: Site) -> None:
     code = (
+        # Whoever runs the tests in the background of a script has Ctrl-C ignored, and children inherit that.
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys\n"
         "from pathlib import Path\n"
         "from secure_infer.bundle import HospitalBundle\n"
