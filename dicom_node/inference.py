@@ -304,5 +304,6 @@ def _new_client(bundle: HospitalBundle, settings: InferenceSettings) -> Client:
             key=settings.key,
             fingerprint=settings.fingerprint,
             timeout_s=settings.timeout_s,
+            ot_engine=settings.ot_engine,
         ),
     )

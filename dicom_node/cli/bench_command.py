@@ -22,7 +22,7 @@ def add(commands: Commands) -> None:
         help="densenet121, resnet50, vgg16, xception or mobilenetv2, and the input's side (%(default)s)",
     )
     parser.add_argument("--threads", type=int, default=1, help="cores of each party (%(default)s)")
-    parser.add_argument("--ot-engine", default="softspoken", help="(%(default)s)")
+    parser.add_argument("--ot-engine", default="softspoken", help="softspoken or ferret (%(default)s)")
     parser.add_argument("--images", type=int, default=1, help="how many, one after the other (%(default)s)")
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help="where bundles are kept")
     parser.add_argument(

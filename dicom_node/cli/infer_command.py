@@ -43,6 +43,9 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--timeout", type=float, default=120.0, metavar="S", help="for every wait (%(default)s)"
     )
+    parser.add_argument(
+        "--ot-engine", default="softspoken", help="softspoken or ferret, the developer's (%(default)s)"
+    )
     add_json(parser)
     parser.set_defaults(run=_infer)
 
@@ -83,6 +86,7 @@ def _from_flags(arguments: argparse.Namespace) -> "tuple[HospitalBundle, Endpoin
         key=arguments.key,
         fingerprint=arguments.pin,
         timeout_s=arguments.timeout,
+        ot_engine=arguments.ot_engine,
     )
     return HospitalBundle.open(arguments.bundle, trusted), endpoint
 
@@ -103,5 +107,6 @@ def _from_config(arguments: argparse.Namespace) -> "tuple[HospitalBundle, Endpoi
         certificate=settings.certificate,
         key=settings.key,
         timeout_s=settings.timeout_s,
+        ot_engine=settings.ot_engine,
     )
     return HospitalBundle.open(settings.bundle, trusted), endpoint

@@ -44,6 +44,9 @@ def add(commands: Commands) -> None:
         "--noise", type=float, metavar="LOGITS", help="standard deviation of the noise on each logit (2^-8)"
     )
     one.add_argument("--timeout", type=float, default=120.0, metavar="S", help="for every wait (%(default)s)")
+    one.add_argument(
+        "--ot-engine", default="softspoken", help="softspoken or ferret, the hospitals' (%(default)s)"
+    )
     one.add_argument("--log-format", choices=("text", "json"), default="text")
     add_json(one)
     one.set_defaults(run=_serve)
@@ -76,6 +79,7 @@ def _serve(arguments: argparse.Namespace) -> int:
             bundle.findings, LOGIT_NOISE if arguments.noise is None else arguments.noise
         ),
         timeout_s=arguments.timeout,
+        ot_engine=arguments.ot_engine,
     )
     server = DeveloperServer(bundle, arguments.listen, credentials, limits)
     where = {"port": server.port, "digest": bundle.digest}

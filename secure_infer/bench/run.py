@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,11 @@ from secure_infer.bench.child import BUNDLE, side
 from secure_infer.bench.phantoms import phantoms
 from secure_infer.bundle import HospitalBundle
 from secure_infer.errors import CompileError, OptionError
+from secure_infer.runtime.endpoint import OT_ENGINES
 from secure_infer.runtime.local import LocalRun, Phase, run_local
 
 Progress = Callable[[str, int, int], None]
 Float64 = NDArray[np.float64]
-
-ENGINES: Final = ("softspoken",)
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ def run_bench(
     threads : int
         Cores of each party; the protocol itself uses one.
     ot_engine : str
-        ``softspoken``.
+        One of `secure_infer.runtime.endpoint.OT_ENGINES`.
     images : int
         Pictures to average over; each uses up a ticket.
     cache : Path, optional
@@ -130,15 +129,15 @@ def run_bench(
     SecureInferError
         What either party raised.
     """
-    if ot_engine not in ENGINES:
-        raise OptionError("OT engine", expected=" or ".join(ENGINES), got=ot_engine)
+    if ot_engine not in OT_ENGINES:
+        raise OptionError("OT engine", expected=" or ".join(OT_ENGINES), got=ot_engine)
     if threads < 1 or images < 1:
         raise OptionError("threads and images", expected="at least 1", got=min(threads, images))
     tell = progress or (lambda _what, _done, _total: None)
     tell("compile", 0, 1)
     folder = cached(model, lambda draft: _make(model, draft), cache)
     pictures = phantoms(images, side(model))
-    run = run_local(folder / BUNDLE, pictures, threads=threads, progress=tell)
+    run = run_local(folder / BUNDLE, pictures, threads=threads, ot_engine=ot_engine, progress=tell)
     tell("plaintext", 0, 1)
     plain = _time_plain(folder, pictures)
     bundle = HospitalBundle.open(folder / BUNDLE)

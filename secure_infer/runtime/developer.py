@@ -49,6 +49,8 @@ class Limits:
         For every wait in which a hospital is silent in the middle of its work.
     idle_s : float
         For a hospital that doesn't ask for anything.
+    ot_engine : str
+        One of `secure_infer.runtime.endpoint.OT_ENGINES`; hospitals must choose the same.
     """
 
     hospitals: int = 4
@@ -58,6 +60,7 @@ class Limits:
     output_noise: float = 0.0
     timeout_s: float = 120.0
     idle_s: float = 900.0
+    ot_engine: str = "softspoken"
 
     @property
     def timeouts_s(self) -> Mapping[str, float]:
@@ -105,7 +108,11 @@ class DeveloperServer:
         identity = credentials.load()
         with translated():
             model = _native.DeveloperModel(
-                bundle.program_json, bundle.parameters, bundle.load_secrets(), bytes.fromhex(bundle.digest)
+                bundle.program_json,
+                bundle.parameters,
+                bundle.load_secrets(),
+                bytes.fromhex(bundle.digest),
+                ot_engine=limits.ot_engine,
             )
             self._server = _native.DeveloperServer.start(
                 listen,

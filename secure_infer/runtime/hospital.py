@@ -159,6 +159,10 @@ class HospitalClient:
             bundle = self._bundle
             with translated():
                 self._model = _native.HospitalModel(
-                    bundle.program_json, bundle.load_hints(), bundle.public_seed, bytes.fromhex(bundle.digest)
+                    bundle.program_json,
+                    bundle.load_hints(),
+                    bundle.public_seed,
+                    bytes.fromhex(bundle.digest),
+                    ot_engine=self._endpoint.ot_engine,
                 )
         return self._model

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +83,7 @@ def run_local(
     backend: Backend = "secure",
     model: Path | None = None,
     threads: int = 1,
+    ot_engine: str = "softspoken",
     logit_noise: float = LOGIT_NOISE,
     timeout_s: float = 600.0,
     progress: Progress | None = None,
@@ -102,6 +103,8 @@ def run_local(
         The folder that the bundle was compiled from; for ``float`` only.
     threads : int
         Cores of each party; where there are enough, each party gets its own.
+    ot_engine : str
+        One of `secure_infer.runtime.endpoint.OT_ENGINES`; for ``secure`` only.
     logit_noise : float
         Standard deviation of the developer's noise on each logit; for ``secure`` only.
     timeout_s : float
@@ -126,7 +129,8 @@ def run_local(
     coded = [encode_image(image, halves[0]) for image in images]  # what isn't acceptable is found now
     del coded
     noise = output_noise(halves[0].findings, logit_noise)
-    return _two_parties(Path(bundle), halves[0], images, threads, noise, timeout_s, tell)
+    options = {"ot_engine": ot_engine, "output_noise": noise, "timeout_s": timeout_s}
+    return _two_parties(Path(bundle), halves[0], images, threads, options, tell)
 
 
 def _counted(
@@ -225,14 +229,14 @@ def _error_of(code: str) -> type[SecureInferError]:
 
 @contextmanager
 def _running(
-    bundle: Path, images: Sequence[Image], threads: int, noise: float, timeout_s: float
+    bundle: Path, images: Sequence[Image], threads: int, options: Mapping[str, Any]
 ) -> Iterator[tuple[Party, Party]]:
     """Both processes, connected settings between them, and a folder that is gone afterwards."""
     cores = _cores(threads)
     with tempfile.TemporaryDirectory(prefix="blindread-") as name, ExitStack() as stack:
         folder = Path(name)
         keys.create_authority(folder / "authority", "one run on one machine")
-        common = {"bundle": str(bundle.resolve()), "timeout_s": timeout_s}
+        common = {"bundle": str(bundle.resolve()), **options}
         settings = {}
         for role, own in zip(("developer", "hospital"), cores, strict=True):
             pair = keys.issue(folder / "authority", folder / role, _role(role), role, ["127.0.0.1"])
@@ -242,9 +246,7 @@ def _running(
                 "key": str(pair.private),
             }
             settings[role] = {**common, **files, "role": role, "cores": own}
-        developer = stack.enter_context(
-            Party(_write(folder / "developer.json", {**settings["developer"], "output_noise": noise}))
-        )
+        developer = stack.enter_context(Party(_write(folder / "developer.json", settings["developer"])))
         port = developer.expect("ready")["port"]
         paths = [str(folder / f"image{index}.npy") for index in range(len(images))]
         for path, image in zip(paths, images, strict=True):
@@ -258,13 +260,12 @@ def _two_parties(
     half: HospitalBundle,
     images: Sequence[Image],
     threads: int,
-    noise: float,
-    timeout_s: float,
+    options: Mapping[str, Any],
     tell: Progress,
 ) -> LocalRun:
     answers: list[Inference] = []
     offline_s = online_s = 0.0
-    with _running(bundle, images, threads, noise, timeout_s) as (developer, hospital):
+    with _running(bundle, images, threads, options) as (developer, hospital):
         tell("load", 0, 1)
         hospital.expect("ready")
         setup_s = hospital.expect("connected")["seconds"]

@@ -61,7 +61,9 @@ def _credentials(wanted: Mapping[str, Any]) -> Credentials:
 
 def _developer(wanted: Mapping[str, Any]) -> None:
     bundle = DeveloperBundle.open(wanted["bundle"])
-    limits = Limits(output_noise=wanted["output_noise"], timeout_s=wanted["timeout_s"])
+    limits = Limits(
+        output_noise=wanted["output_noise"], timeout_s=wanted["timeout_s"], ot_engine=wanted["ot_engine"]
+    )
     server = DeveloperServer(bundle, f"{_LOOPBACK}:0", _credentials(wanted), limits)
     with server:
         say("ready", port=server.port)
@@ -80,6 +82,7 @@ def _hospital(wanted: Mapping[str, Any]) -> None:
         certificate=files.certificate,
         key=files.key,
         timeout_s=wanted["timeout_s"],
+        ot_engine=wanted["ot_engine"],
     )
     client = HospitalClient(HospitalBundle.open(wanted["bundle"]), endpoint)
     client.load()

@@ -11,6 +11,7 @@ from secure_infer.bench.cache import cache_root, cached, key
 from secure_infer.bench.phantoms import phantoms
 from secure_infer.bench.run import LogitError, PhaseCost
 from secure_infer.errors import CompileError, OptionError
+from secure_infer.runtime.endpoint import OT_ENGINES
 
 PHASE = {"seconds", "bytes_to_developer", "bytes_to_hospital"}
 
@@ -91,6 +92,16 @@ def test_bench_reports_exactly_the_agreed_keys(tmp_path: Path) -> None:
     whole = value["online"]["bytes_to_developer"] + value["online"]["bytes_to_hospital"]
     assert 0.99 * whole < online <= whole
     assert len({layer["name"] for layer in value["per_layer"]}) == len(value["per_layer"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_bench_ferret_sends_a_fraction_of_the_offline_bytes(tmp_path: Path) -> None:
+    benches = [run_bench("mobilenetv2-32", ot_engine=engine, cache=tmp_path) for engine in OT_ENGINES]
+    softspoken, ferret = (b.offline.bytes_to_developer + b.offline.bytes_to_hospital for b in benches)
+    assert [bench.ot_engine for bench in benches] == list(OT_ENGINES)
+    assert 5 * ferret < softspoken
+    assert benches[1].logit_error.rms == pytest.approx(benches[0].logit_error.rms, rel=2)
 
 
 def test_text_shows_every_phase_and_the_slowest_step() -> None:
