@@ -34,6 +34,7 @@
 //! [`KAPPA`] = 128 bits of computational and [`LAMBDA`] = 40 bits of statistical security; SoftSpokenOT with
 //! [`SOFTSPOKEN_F`] = 4: trees with 2^4 = 16 leaves, kappa / f = 32 of them, so the traffic is 1/4 of IKNP's for
 //! about twice its hashing; on a LAN of 1 to 10 Gbit/s computation and traffic are then balanced.
+//! The LPN parameters of the engine `ferret` are in `ot/src/ferret/params.rs`, because `ot` does not know this crate.
 
 /// Degree of the ring.
 pub const N: usize = 2048;
