@@ -24,7 +24,8 @@ class Timings:
     bytes_to_developer, bytes_to_hospital : int
         Of messages, online; without TLS.
     round_trips : int
-        How often the hospital waited for an answer.
+        How often the hospital sent and then read. Parts of a layer overlap on the wire, so the delays that
+        add up over a slow network are fewer: those that `secure_infer.runtime.cost` predicts.
     """
 
     online_s: float
