@@ -72,6 +72,18 @@ def test_answers_agree_with_the_reference_and_say_what_they_cost(site: Site, tin
     assert len(site.codes("inferred")) == 3
 
 
+def test_ot_engine_must_be_the_same_on_both_sides_and_either_answers(site: Site, tiny_bundle: Made) -> None:
+    server = site.serve(limits=Limits(ot_engine="ferret", timeout_s=60))
+    error = expect(PeerRejected, "engine", site.endpoint(server.port), site)
+    assert "engine: expected " in str(error)
+    with HospitalClient(
+        site.hospital, site.endpoint(server.port, ot_engine="ferret", timeout_s=60.0)
+    ) as client:
+        assert_plausible(client.infer(picture(3)).logits, picture(3), tiny_bundle.path)
+    server.shutdown()
+    assert site.codes("refused") == ["engine"]
+
+
 def test_image_that_does_not_fit_costs_no_ticket(site: Site) -> None:
     server = site.serve()
     with HospitalClient(site.hospital, site.endpoint(server.port)) as client:
@@ -224,11 +236,14 @@ class Impostor:
     def __init__(self, says: bytes) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
+        self._socket.settimeout(60)
         self._says = says
+        self.called = threading.Event()
         self._thread = threading.Thread(target=self._serve)
 
     def _serve(self) -> None:
         connection, _ = self._socket.accept()
+        self.called.set()
         with connection:
             if self._says:
                 connection.recv(4096)
@@ -290,6 +305,7 @@ def test_ctrl_c_ends_a_wait(site: Site) -> None:
             assert child.stdout is not None
             assert child.stderr is not None
             assert child.stdout.readline() == "calling\n"
+            assert impostor.called.wait(60)
             child.send_signal(signal.SIGINT)
             assert child.stderr.read().rstrip().endswith("KeyboardInterrupt")
 
