@@ -169,6 +169,9 @@ def test_storescp_that_refuses_is_tried_again(
     pacs = destination(free_port, ae_title="STORESCP", timeout_s=10.0)
     command = [need("storescp", "dcmtk"), "--refuse", "-od", str(tmp_path), str(free_port)]
     with process(command, lambda: "rejected" in deliver.echo(pacs).status):
-        got = deliver.send(report, pacs)
-    assert not got.delivered
-    assert "association rejected" in got.status
+        got = [deliver.send(report, pacs) for _ in range(12)]
+    assert not any(one.delivered for one in got)
+    # It closes at once after its refusal: about one time in ten the reset overtakes the answer.
+    lost = [one for one in got if "association rejected" not in one.status]
+    assert len(lost) < len(got)
+    assert all(one.retryable for one in lost)
