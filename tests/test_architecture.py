@@ -51,6 +51,7 @@ CRATES = {
     "rustix": {"link"},
     "curve25519-dalek": {"ot"},
     "serde": {"protocol"},
+    "rayon": {"pool"},
     "getrandom": {"link", "python"},
 }
 

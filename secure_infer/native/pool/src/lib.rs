@@ -1,0 +1,157 @@
+//! The threads of one party: a handle that is passed down to whoever has work to divide.
+//!
+//! Work is divided by position (blocks of a vector, polynomials, trees), and every position is computed in the same
+//! way by whichever thread takes it; so results are the same, bit for bit, however many threads there are. The caller
+//! works too: a party with N threads has N - 1 in its pool. [`Workers::one`] has no pool and runs everything in place.
+//!
+//! Why rayon: an image takes some ten thousand short divisions of borrowed data, too many to start threads for
+//! ([`std::thread::scope`]), and a pool that outlives them and still borrows is not to be had without `unsafe`. Rayon's
+//! is the one that everybody tests. Its parallel iterators are left out: blocks with scratch memory of their own, taken
+//! from one iterator, are all that is needed here.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+/// More would only wait for each other.
+pub const MAX_THREADS: usize = 256;
+
+/// Threads that cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WorkersError {
+    /// A number that makes no sense.
+    #[error("threads: expected 1 to {MAX_THREADS}, got {got}")]
+    Number {
+        /// The number asked for.
+        got: usize,
+    },
+    /// The operating system refused.
+    #[error("threads: expected {wanted} of them, got {reason}")]
+    Refused {
+        /// The number asked for.
+        wanted: usize,
+        /// What the operating system said.
+        reason: String,
+    },
+}
+
+/// One party's threads. Clones share them; they end with the last clone.
+#[derive(Clone, Default)]
+pub struct Workers {
+    pool: Option<Arc<ThreadPool>>,
+}
+
+impl fmt::Debug for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<Workers, {} threads>", self.threads())
+    }
+}
+
+impl Workers {
+    /// The calling thread alone.
+    #[must_use]
+    pub const fn one() -> Self {
+        Self { pool: None }
+    }
+
+    /// The calling thread and `threads` - 1 others, which sleep when there is nothing to do.
+    ///
+    /// # Errors
+    /// [`WorkersError`] for a number out of range, or when the operating system has no more threads.
+    pub fn new(threads: usize) -> Result<Self, WorkersError> {
+        match threads {
+            0 => Err(WorkersError::Number { got: threads }),
+            1 => Ok(Self::one()),
+            2..=MAX_THREADS => ThreadPoolBuilder::new()
+                .num_threads(threads - 1)
+                .thread_name(|index| format!("worker-{}", index + 1))
+                .build()
+                .map(|pool| Self {
+                    pool: Some(Arc::new(pool)),
+                })
+                .map_err(|error| WorkersError::Refused {
+                    wanted: threads,
+                    reason: error.to_string(),
+                }),
+            _ => Err(WorkersError::Number { got: threads }),
+        }
+    }
+
+    /// How many threads work together, the calling one included.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        1 + self
+            .pool
+            .as_ref()
+            .map_or(0, |pool| pool.current_num_threads())
+    }
+
+    /// Calls `work` on every item, in no particular order.
+    ///
+    /// # Panics
+    /// When `work` does, after the other threads have finished what is left.
+    pub fn each<I>(&self, items: I, work: impl Fn(I::Item) + Sync)
+    where
+        I: IntoIterator<IntoIter: Send, Item: Send>,
+    {
+        let mut states = vec![(); self.threads()];
+        self.each_with(&mut states, items, |(), item| work(item));
+    }
+
+    /// As [`Self::each`], with one of `states` for every thread that takes part: there work at most as many as there are
+    /// states.
+    ///
+    /// # Panics
+    /// As [`Self::each`], and when there is no state.
+    pub fn each_with<S, I>(&self, states: &mut [S], items: I, work: impl Fn(&mut S, I::Item) + Sync)
+    where
+        S: Send,
+        I: IntoIterator<IntoIter: Send, Item: Send>,
+    {
+        assert!(
+            !states.is_empty(),
+            "states: expected one at least, got none"
+        );
+        let items = items.into_iter();
+        let wanted = items.size_hint().1.unwrap_or(usize::MAX).max(1);
+        let busy = self.threads().min(wanted).min(states.len());
+        let (own, others) = states[..busy].split_at_mut(1);
+        let own = &mut own[0];
+        let Some(pool) = self.pool.as_ref().filter(|_| busy > 1) else {
+            items.for_each(|item| work(own, item));
+            return;
+        };
+        let queue = Mutex::new(items.fuse());
+        let take = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let run = |state: &mut S| {
+            while let Some(item) = take() {
+                work(state, item);
+            }
+        };
+        pool.in_place_scope(|scope| {
+            for state in others {
+                let run = &run;
+                scope.spawn(move |_| run(state));
+            }
+            run(own);
+        });
+    }
+
+    /// The results of `work` on every item, in the items' order.
+    ///
+    /// # Panics
+    /// As [`Self::each`].
+    pub fn map<I, R: Send>(&self, items: I, work: impl Fn(I::Item) -> R + Sync) -> Vec<R>
+    where
+        I: IntoIterator<IntoIter: ExactSizeIterator + Send, Item: Send>,
+    {
+        let items = items.into_iter();
+        let mut results: Vec<Option<R>> = (0..items.len()).map(|_| None).collect();
+        self.each(items.zip(&mut results), |(item, result)| {
+            *result = Some(work(item));
+        });
+        results.into_iter().flatten().collect()
+    }
+}
