@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 VERSION: Final[str]
 PROTOCOL_VERSION: Final[int]
+HINT_FORMAT: Final[int]
 
 _Parameters = Mapping[str, Mapping[str, NDArray[Any]]]
 

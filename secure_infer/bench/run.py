@@ -5,95 +5,34 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from secure_infer import _native
 from secure_infer.bench.cache import cached
 from secure_infer.bench.child import BUNDLE, side
+from secure_infer.bench.machine import this_machine
+from secure_infer.bench.network import LOOPBACK, check_network, connected
 from secure_infer.bench.phantoms import phantoms
+from secure_infer.bench.result import Bench, BundleCost, LayerCost, LogitError, PhaseCost
+from secure_infer.bench.throughput import throughput_of
 from secure_infer.bundle import HospitalBundle
 from secure_infer.errors import CompileError, OptionError
 from secure_infer.runtime.endpoint import OT_ENGINES
-from secure_infer.runtime.local import LocalRun, Phase, run_local
+from secure_infer.runtime.local import ImageCost, Phase, run_local
+
+#: From so many images on, throughput is measured unless the caller says otherwise.
+MANY: Final = 10
+#: Tickets of a filled pool; one of DenseNet-121 at 320 takes some 0.7 GB of each party's memory.
+POOL: Final = 3
 
 Progress = Callable[[str, int, int], None]
 Float64 = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class PhaseCost:
-    """Per picture; setup once per connection. Bytes are those of messages, without TLS."""
-
-    seconds: float
-    bytes_to_developer: int
-    bytes_to_hospital: int
-
-
-@dataclass(frozen=True)
-class LayerCost:
-    """One step of the program, per picture, as the hospital saw it (waiting for the developer included)."""
-
-    name: str
-    op: str
-    offline_seconds: float
-    online_seconds: float
-    offline_bytes: int
-    online_bytes: int
-    online_round_trips: int
-
-
-@dataclass(frozen=True)
-class LogitError:
-    """Against the float model: over all logits of all pictures."""
-
-    max_abs: float
-    rms: float
-
-
-@dataclass(frozen=True)
-class Bench:
-    """The result; `to_json` has the same names.
-
-    Attributes
-    ----------
-    relus : int
-        Comparisons of one picture.
-    setup : PhaseCost
-        TLS, hello and base OTs.
-    offline : PhaseCost
-        From an empty ticket pool to one ready ticket.
-    online : PhaseCost
-        From the pixels in the hospital's hands to its logits.
-    total_seconds : float
-        Offline and online.
-    max_rss_mb : dict
-        Peak memory of each party, MiB.
-    plaintext_seconds : float
-        TensorFlow on one core, per picture, in the same run.
-    """
-
-    model: str
-    input_shape: tuple[int, ...]
-    threads: int
-    ot_engine: str
-    relus: int
-    setup: PhaseCost
-    offline: PhaseCost
-    online: PhaseCost
-    total_seconds: float
-    max_rss_mb: dict[str, float]
-    logit_error: LogitError
-    plaintext_seconds: float
-    per_layer: tuple[LayerCost, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 def run_bench(
@@ -101,7 +40,10 @@ def run_bench(
     *,
     threads: int = 1,
     ot_engine: str = "softspoken",
-    images: int = 1,
+    images: int = 5,
+    pool: int | None = None,
+    throughput: bool | None = None,
+    network: str = LOOPBACK,
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Bench:
@@ -112,11 +54,17 @@ def run_bench(
     model : str
         Such as ``densenet121-320``, see `secure_infer.compiler.frontends.benchmark_models`.
     threads : int
-        Cores of each party; the protocol itself uses one.
+        Cores of each party.
     ot_engine : str
         One of `secure_infer.runtime.endpoint.OT_ENGINES`.
     images : int
-        Pictures to average over; each uses up a ticket.
+        Over which medians are taken; each uses up a ticket.
+    pool : int, optional
+        Tickets that are made before the first image; None for 1, or `POOL` where throughput is measured.
+    throughput : bool, optional
+        Whether to say how many images an hour are answered; None for: where there are `MANY` or more.
+    network : str
+        One of `secure_infer.bench.network.NETWORKS`.
     cache : Path, optional
         None for the user's.
     progress : callable, optional
@@ -125,88 +73,103 @@ def run_bench(
     Raises
     ------
     OptionError
-        For what can't be measured.
+        For what can't be measured, or not on this machine.
     SecureInferError
         What either party raised.
     """
     if ot_engine not in OT_ENGINES:
         raise OptionError("OT engine", expected=" or ".join(OT_ENGINES), got=ot_engine)
-    if threads < 1 or images < 1:
+    if min(threads, images) < 1:
         raise OptionError("threads and images", expected="at least 1", got=min(threads, images))
+    with_rates = images >= MANY if throughput is None else throughput
+    tickets = pool if pool is not None else POOL if with_rates else 1
+    if tickets < 1:
+        raise OptionError("pool", expected="at least 1", got=tickets)
+    if with_rates and images <= tickets:
+        raise OptionError("images", expected=f"more than the pool's {tickets} to drain it", got=images)
+    check_network(network)
     tell = progress or (lambda _what, _done, _total: None)
     tell("compile", 0, 1)
     folder = cached(model, lambda draft: _make(model, draft), cache)
     pictures = phantoms(images, side(model))
-    run = run_local(folder / BUNDLE, pictures, threads=threads, ot_engine=ot_engine, progress=tell)
+    machine = this_machine()
+    with connected(network, tell) as link:
+        run = run_local(
+            folder / BUNDLE,
+            pictures,
+            threads=threads,
+            ot_engine=ot_engine,
+            pool=tickets,
+            developer_host=link.developer,
+            hospital_host=link.hospital,
+            progress=tell,
+        )
+        between = link.report()
     tell("plaintext", 0, 1)
     plain = _time_plain(folder, pictures)
     bundle = HospitalBundle.open(folder / BUNDLE)
     secure = np.array([answer.logits for answer in run.answers])
-    return _result(
-        model, threads, ot_engine, bundle, run, _logit_error(secure, plain, bundle), plain["seconds"]
-    )
-
-
-def _result(
-    model: str,
-    threads: int,
-    ot_engine: str,
-    bundle: HospitalBundle,
-    run: LocalRun,
-    logit_error: LogitError,
-    plaintext_seconds: float,
-) -> Bench:
-    images = len(run.answers)
     # The secure backend has them all.
+    assert run.load_seconds is not None
     assert run.setup is not None
-    assert run.offline is not None
-    assert run.online is not None
-    offline, online = _per_picture(run.offline, images), _per_picture(run.online, images)
     return Bench(
         model=model,
         input_shape=bundle.program.input_value.shape,
         threads=threads,
         ot_engine=ot_engine,
+        images=images,
+        pool=tickets,
         relus=bundle.program.totals().comparisons,
-        setup=_per_picture(run.setup, 1),
-        offline=offline,
-        online=online,
-        total_seconds=offline.seconds + online.seconds,
+        machine=machine,
+        network=between,
+        bundle=BundleCost(_native.hints_len(bundle.program_json), run.load_seconds),
+        setup=_median([run.setup]),
+        offline=_median([image.offline for image in run.images]),
+        online=_median([image.online for image in run.images]),
+        total_seconds=median(image.offline.seconds + image.online.seconds for image in run.images),
         max_rss_mb=run.max_rss_mb,
-        logit_error=logit_error,
-        plaintext_seconds=plaintext_seconds,
-        per_layer=_layers(run.stats, images),
+        logit_error=_logit_error(secure, plain["outputs"], bundle),
+        plaintext_seconds=median(plain["seconds"]),
+        throughput=throughput_of(run.images, tickets) if with_rates else None,
+        per_layer=_layers(run.images),
     )
 
 
-def _per_picture(phase: Phase, images: int) -> PhaseCost:
+def _median(phases: Sequence[Phase]) -> PhaseCost:
     return PhaseCost(
-        phase.seconds / images, phase.bytes_to_developer // images, phase.bytes_to_hospital // images
+        seconds=median(phase.seconds for phase in phases),
+        bytes_to_developer=round(median(phase.bytes_to_developer for phase in phases)),
+        bytes_to_hospital=round(median(phase.bytes_to_hospital for phase in phases)),
+        round_trips=round(median(phase.round_trips for phase in phases)),
+        samples=tuple(phase.seconds for phase in phases),
     )
 
 
-def _layers(stats: dict[str, Any], images: int) -> tuple[LayerCost, ...]:
-    offline = {step["name"]: step for step in stats["offline"]["steps"]}
-    layers = []
-    for step in stats["online"]["steps"]:
-        before = offline.get(step["name"], {"seconds": 0.0, "bytes_sent": 0, "bytes_received": 0})
-        layers.append(
-            LayerCost(
-                name=step["name"],
-                op=step["op"],
-                offline_seconds=before["seconds"] / images,
-                online_seconds=step["seconds"] / images,
-                offline_bytes=(before["bytes_sent"] + before["bytes_received"]) // images,
-                online_bytes=(step["bytes_sent"] + step["bytes_received"]) // images,
-                online_round_trips=step["round_trips"] // images,
-            )
+def _layers(images: Sequence[ImageCost]) -> tuple[LayerCost, ...]:
+    offline = [{step["name"]: step for step in image.offline_steps} for image in images]
+    online = [{step["name"]: step for step in image.online_steps} for image in images]
+
+    def middle(costs: list[dict[str, dict[str, Any]]], name: str, *keys: str) -> float:
+        return float(median(sum(cost[name][key] for key in keys) if name in cost else 0 for cost in costs))
+
+    traffic = ("bytes_sent", "bytes_received")
+    return tuple(
+        LayerCost(
+            name=name,
+            op=step["op"],
+            offline_seconds=middle(offline, name, "seconds"),
+            online_seconds=middle(online, name, "seconds"),
+            offline_bytes=round(middle(offline, name, *traffic)),
+            online_bytes=round(middle(online, name, *traffic)),
+            online_round_trips=round(middle(online, name, "round_trips")),
         )
-    return tuple(layers)
+        for name, step in online[0].items()
+    )
 
 
-def _logit_error(secure: Float64, plain: dict[str, Any], bundle: HospitalBundle) -> LogitError:
+def _logit_error(secure: Float64, plain: list[list[float]], bundle: HospitalBundle) -> LogitError:
     """Logits are recovered from the model's outputs; a softmax tells them up to a constant only."""
-    outputs = np.array(plain["outputs"], np.float64)
+    outputs = np.array(plain, np.float64)
     activation = bundle.findings[0].activation
     if activation == "sigmoid":
         error = secure - (np.log(outputs) - np.log1p(-outputs))

@@ -34,8 +34,27 @@ _FAREWELL_S: Final = 10.0
 
 
 @dataclass(frozen=True)
+class Host:
+    """Where a party's process runs.
+
+    Attributes
+    ----------
+    address : str
+        Under which the other party reaches it.
+    enter : tuple of str
+        The beginning of a command that starts a program there; empty for the network of this process.
+    """
+
+    address: str = "127.0.0.1"
+    enter: tuple[str, ...] = ()
+
+
+_HERE: Final = Host()
+
+
+@dataclass(frozen=True)
 class Phase:
-    """What one phase cost over all images, as the hospital saw it.
+    """What one phase cost, as the hospital saw it.
 
     Attributes
     ----------
@@ -52,6 +71,28 @@ class Phase:
     round_trips: int
 
 
+@dataclass(frozen=True)
+class ImageCost:
+    """What one image cost; its ticket may have been made long before.
+
+    Attributes
+    ----------
+    offline, online : Phase
+        Making the ticket; from the pixels in the hospital's hands to its logits.
+    offline_steps, online_steps : tuple of dict
+        The same by step of the program, see `HospitalClient.stats`.
+    begin, end : float
+        When the image's online phase began and ended, in seconds since the parties were connected.
+    """
+
+    offline: Phase
+    online: Phase
+    offline_steps: tuple[dict[str, Any], ...]
+    online_steps: tuple[dict[str, Any], ...]
+    begin: float
+    end: float
+
+
 @dataclass(frozen=True, eq=False)
 class LocalRun:
     """The answers, and what they cost where two parties ran.
@@ -60,18 +101,24 @@ class LocalRun:
     ----------
     answers : tuple of Inference
         One per image.
+    load_seconds : float or None
+        For the hospital to check its half of the bundle and to read the hints.
     setup, offline, online : Phase or None
-        None for the plain backends.
+        Over all images; None for the plain backends.
+    images : tuple of ImageCost
+        One per image; none for the plain backends.
     max_rss_mb : dict
         Peak memory of the ``hospital`` and the ``developer``.
     stats : dict
-        By phase and step, see `HospitalClient.stats`.
+        Over all images by phase and step, see `HospitalClient.stats`.
     """
 
     answers: tuple[Inference, ...]
+    load_seconds: float | None = None
     setup: Phase | None = None
     offline: Phase | None = None
     online: Phase | None = None
+    images: tuple[ImageCost, ...] = ()
     max_rss_mb: dict[str, float] = field(default_factory=dict)
     stats: dict[str, Any] = field(default_factory=dict)
 
@@ -86,6 +133,9 @@ def run_local(
     ot_engine: str = "softspoken",
     logit_noise: float = LOGIT_NOISE,
     timeout_s: float = 600.0,
+    pool: int = 1,
+    developer_host: Host = _HERE,
+    hospital_host: Host = _HERE,
     progress: Progress | None = None,
 ) -> LocalRun:
     """Run a bundle with both halves on images, here.
@@ -109,6 +159,11 @@ def run_local(
         Standard deviation of the developer's noise on each logit; for ``secure`` only.
     timeout_s : float
         For each wait on the other party.
+    pool : int
+        Tickets that are made before the first image; once they are spent, each image waits for its own.
+        For ``secure`` only, as are the hosts.
+    developer_host, hospital_host : Host
+        Where the parties run; this process must be able to end what `Host.enter` starts.
     progress : callable, optional
         Called with what is being done, how much is done, and how much there is to do.
 
@@ -129,8 +184,10 @@ def run_local(
     coded = [encode_image(image, halves[0]) for image in images]  # what isn't acceptable is found now
     del coded
     noise = output_noise(halves[0].findings, logit_noise)
-    options = {"ot_engine": ot_engine, "output_noise": noise, "timeout_s": timeout_s}
-    return _two_parties(Path(bundle), halves[0], images, threads, options, tell)
+    options = {"ot_engine": ot_engine, "output_noise": noise, "timeout_s": timeout_s, "pool": max(pool, 1)}
+    hosts = {"developer": developer_host, "hospital": hospital_host}
+    with _running(Path(bundle), images, threads, options, hosts) as (developer, hospital):
+        return _follow(developer, hospital, halves[0], len(images), max(pool, 1), tell)
 
 
 def _counted(
@@ -173,10 +230,10 @@ def _float(hospital: HospitalBundle, folder: Path) -> Callable[[Image], Inferenc
 class Party:
     """A party's process; a context manager that ends it."""
 
-    def __init__(self, settings: Path) -> None:
+    def __init__(self, settings: Path, host: Host = _HERE) -> None:
         self._role = json.loads(settings.read_text())["role"]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "secure_infer.runtime.party_process", str(settings)],
+            [*host.enter, sys.executable, "-m", "secure_infer.runtime.party_process", str(settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -229,61 +286,102 @@ def _error_of(code: str) -> type[SecureInferError]:
 
 @contextmanager
 def _running(
-    bundle: Path, images: Sequence[Image], threads: int, options: Mapping[str, Any]
+    bundle: Path,
+    images: Sequence[Image],
+    threads: int,
+    options: Mapping[str, Any],
+    hosts: Mapping[str, Host],
 ) -> Iterator[tuple[Party, Party]]:
     """Both processes, connected settings between them, and a folder that is gone afterwards."""
     cores = _cores(threads)
+    address = hosts["developer"].address
     with tempfile.TemporaryDirectory(prefix="blindread-") as name, ExitStack() as stack:
         folder = Path(name)
         keys.create_authority(folder / "authority", "one run on one machine")
-        common = {"bundle": str(bundle.resolve()), **options}
+        common = {"bundle": str(bundle.resolve()), "address": address, **options}
         settings = {}
         for role, own in zip(("developer", "hospital"), cores, strict=True):
-            pair = keys.issue(folder / "authority", folder / role, _role(role), role, ["127.0.0.1"])
+            pair = keys.issue(folder / "authority", folder / role, _role(role), role, [address])
             files = {
                 "authority": str(folder / "authority" / "ca.pem"),
                 "certificate": str(pair.public),
                 "key": str(pair.private),
             }
             settings[role] = {**common, **files, "role": role, "cores": own}
-        developer = stack.enter_context(Party(_write(folder / "developer.json", settings["developer"])))
+        path = _write(folder / "developer.json", settings["developer"])
+        developer = stack.enter_context(Party(path, hosts["developer"]))
         port = developer.expect("ready")["port"]
         paths = [str(folder / f"image{index}.npy") for index in range(len(images))]
-        for path, image in zip(paths, images, strict=True):
-            np.save(path, np.asarray(image, np.float32), allow_pickle=False)
+        for picture, image in zip(paths, images, strict=True):
+            np.save(picture, np.asarray(image, np.float32), allow_pickle=False)
         wanted = {**settings["hospital"], "port": port, "images": paths}
-        yield developer, stack.enter_context(Party(_write(folder / "hospital.json", wanted)))
+        path = _write(folder / "hospital.json", wanted)
+        yield developer, stack.enter_context(Party(path, hosts["hospital"]))
 
 
-def _two_parties(
-    bundle: Path,
-    half: HospitalBundle,
-    images: Sequence[Image],
-    threads: int,
-    options: Mapping[str, Any],
-    tell: Progress,
+def _follow(
+    developer: Party, hospital: Party, half: HospitalBundle, count: int, pool: int, tell: Progress
 ) -> LocalRun:
+    """Listen to the parties until they are done."""
     answers: list[Inference] = []
-    offline_s = online_s = 0.0
-    with _running(bundle, images, threads, options) as (developer, hospital):
-        tell("load", 0, 1)
-        hospital.expect("ready")
-        setup_s = hospital.expect("connected")["seconds"]
-        for done in range(len(images)):
-            tell("offline", done, len(images))
-            offline_s += hospital.expect("prepared")["seconds"]
-            tell("online", done, len(images))
-            said = hospital.expect("answered")
-            online_s += said["seconds"]
-            logits = np.array(said["logits"])
-            answers.append(Inference(logits, to_probabilities(logits, half.findings), half.findings))
-        tell("online", len(images), len(images))
-        end = hospital.expect("end")
-        memory = {"hospital": end["max_rss_mb"], "developer": developer.finish()["max_rss_mb"]}
+    made: list[dict[str, Any]] = []
+    spent: list[dict[str, Any]] = []
+    tell("load", 0, 1)
+    load_s = hospital.expect("ready")["seconds"]
+    setup_s = hospital.expect("connected")["seconds"]
+    for done in range(count):
+        # The pool is filled first; then each image waits for a ticket of its own.
+        while len(made) < min(max(pool, done + 1), count):
+            tell("offline", len(made), count)
+            made.append(hospital.expect("prepared"))
+        tell("online", done, count)
+        spent.append(hospital.expect("answered"))
+        logits = np.array(spent[-1]["logits"])
+        answers.append(Inference(logits, to_probabilities(logits, half.findings), half.findings))
+    tell("online", count, count)
+    end = hospital.expect("end")
+    memory = {"hospital": end["max_rss_mb"], "developer": developer.finish()["max_rss_mb"]}
     stats = end["stats"]
-    seconds = {"setup": setup_s, "offline": offline_s, "online": online_s}
+    seconds = {
+        "setup": setup_s,
+        "offline": sum(event["seconds"] for event in made),
+        "online": sum(event["seconds"] for event in spent),
+    }
     phases = {name: _phase(seconds[name], stats[name]) for name in seconds}
-    return LocalRun(tuple(answers), **phases, max_rss_mb=memory, stats=stats)
+    images = tuple(_image(*pair) for pair in zip(_apart(made), _apart(spent), strict=True))
+    return LocalRun(
+        tuple(answers), load_seconds=load_s, **phases, images=images, max_rss_mb=memory, stats=stats
+    )
+
+
+def _image(made: dict[str, Any], spent: dict[str, Any]) -> ImageCost:
+    return ImageCost(
+        _phase(made["seconds"], made["stats"]),
+        _phase(spent["seconds"], spent["stats"]),
+        tuple(made["stats"]["steps"]),
+        tuple(spent["stats"]["steps"]),
+        begin=spent["begin"],
+        end=spent["begin"] + spent["seconds"],
+    )
+
+
+def _apart(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each event added to the statistics, which come as sums since the connection was made."""
+    apart = []
+    before: dict[str, Any] = {"steps": [{}] * len(events[0]["stats"]["steps"])} if events else {}
+    for event in events:
+        now = event["stats"]
+        steps = [_less(step, old) for step, old in zip(now["steps"], before["steps"], strict=True)]
+        apart.append({**event, "stats": {**_less(now, before), "steps": steps}})
+        before = now
+    return apart
+
+
+def _less(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value - before.get(key, 0) if isinstance(value, int | float) else value
+        for key, value in now.items()
+    }
 
 
 def _phase(seconds: float, stats: dict[str, Any]) -> Phase:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -21,8 +21,6 @@ from secure_infer.errors import SecureInferError
 from secure_infer.runtime.developer import DeveloperServer, Limits
 from secure_infer.runtime.endpoint import Credentials, Endpoint
 from secure_infer.runtime.hospital import HospitalClient
-
-_LOOPBACK: Final = "127.0.0.1"
 
 
 def main(settings: Path) -> int:
@@ -62,9 +60,12 @@ def _credentials(wanted: Mapping[str, Any]) -> Credentials:
 def _developer(wanted: Mapping[str, Any]) -> None:
     bundle = DeveloperBundle.open(wanted["bundle"])
     limits = Limits(
-        output_noise=wanted["output_noise"], timeout_s=wanted["timeout_s"], ot_engine=wanted["ot_engine"]
+        tickets=wanted["pool"],
+        output_noise=wanted["output_noise"],
+        timeout_s=wanted["timeout_s"],
+        ot_engine=wanted["ot_engine"],
     )
-    server = DeveloperServer(bundle, f"{_LOOPBACK}:0", _credentials(wanted), limits)
+    server = DeveloperServer(bundle, f"{wanted['address']}:0", _credentials(wanted), limits)
     with server:
         say("ready", port=server.port)
         sys.stdin.read()
@@ -76,7 +77,7 @@ def _hospital(wanted: Mapping[str, Any]) -> None:
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     files = _credentials(wanted)
     endpoint = Endpoint(
-        host=_LOOPBACK,
+        host=wanted["address"],
         port=wanted["port"],
         authority=files.authority,
         certificate=files.certificate,
@@ -84,21 +85,32 @@ def _hospital(wanted: Mapping[str, Any]) -> None:
         timeout_s=wanted["timeout_s"],
         ot_engine=wanted["ot_engine"],
     )
+    begin = time.perf_counter()
     client = HospitalClient(HospitalBundle.open(wanted["bundle"]), endpoint)
     client.load()
-    say("ready")
+    say("ready", seconds=time.perf_counter() - begin)
+    images = [np.load(path, allow_pickle=False) for path in wanted["images"]]
     begin = time.perf_counter()
     with client:
-        say("connected", seconds=time.perf_counter() - begin)
-        for path in wanted["images"]:
-            image = np.load(path, allow_pickle=False)
-            begin = time.perf_counter()
-            client.prepare()
-            say("prepared", seconds=time.perf_counter() - begin)
+        connected = time.perf_counter()
+        say("connected", seconds=connected - begin)
+        for _ in range(min(wanted["pool"], len(images))):
+            _prepare(client)
+        for image in images:
+            if client.tickets_ready == 0:
+                _prepare(client)
             begin = time.perf_counter()
             answer = client.infer(image)
-            say("answered", seconds=time.perf_counter() - begin, logits=answer.logits.tolist())
+            seconds = time.perf_counter() - begin
+            facts = {"begin": begin - connected, "stats": client.stats()["online"]}
+            say("answered", seconds=seconds, logits=answer.logits.tolist(), **facts)
         say("end", max_rss_mb=peak_memory_mb(), stats=client.stats())
+
+
+def _prepare(client: HospitalClient) -> None:
+    begin = time.perf_counter()
+    client.prepare()
+    say("prepared", seconds=time.perf_counter() - begin, stats=client.stats()["offline"])
 
 
 def _leave_with_parent() -> None:

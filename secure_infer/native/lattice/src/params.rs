@@ -50,6 +50,9 @@ pub const ROOT: u64 = 765_727_830_662_934;
 pub const ERROR_PAIRS: u32 = 21;
 /// Bits of a coefficient of a hint: q2 = 2^36.
 pub const HINT_BITS: u32 = 36;
+/// The version of what hints and secrets mean. Whoever changes a bit of them raises it, so that kept bundles are made
+/// again; `protocol/tests/hints.rs` notices.
+pub const HINT_FORMAT: u32 = 1;
 /// Standard deviation of D's drowning noise, modulo q.
 pub const DROWNING_STD: f64 = (Q >> 18) as f64;
 /// The same in units of the ring at ell = 27.

@@ -40,6 +40,7 @@ mod _native {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
+        module.add("HINT_FORMAT", blindread_lattice::params::HINT_FORMAT)?;
         module.add("PROTOCOL_VERSION", blindread_link::PROTOCOL_VERSION)
     }
 }
