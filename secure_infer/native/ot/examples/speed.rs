@@ -1,5 +1,5 @@
-//! Speed of both kinds of OT on one core:
-//! `cargo run --release -p blindread-ot --example speed [softspoken|ferret] [n] [rounds]`.
+//! Speed of both kinds of OT, one party after the other:
+//! `cargo run --release -p blindread-ot --example speed [softspoken|ferret] [n] [rounds] [threads]`.
 
 use std::time::{Duration, Instant};
 
@@ -7,6 +7,7 @@ use blindread_ot::{
     FerretReceiver, FerretSender, OtEngine, OtError, OtKind, OtReceiverEngine, OtSenderEngine,
     ReceiverSetup, SenderSetup,
 };
+use blindread_pool::Workers;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
@@ -29,12 +30,13 @@ fn timed<T>(times: &mut Vec<Duration>, work: impl FnOnce() -> T) -> T {
     result
 }
 
-fn set_up(engine: OtEngine) -> Result<Engines, OtError> {
+fn set_up(engine: OtEngine, workers: &Workers) -> Result<Engines, OtError> {
     // A fixed seed: this is a measurement, nothing here is secret.
     let mut rng = ChaCha20Rng::seed_from_u64(1);
     let (setup, request) = SenderSetup::start(b"speed", &mut rng);
     let (receiver, answer) = ReceiverSetup::new(b"speed").respond(&request, &mut rng)?;
-    let sender = setup.finish(&answer)?;
+    let sender = setup.finish(&answer)?.with_workers(workers);
+    let receiver = receiver.with_workers(workers);
     Ok(match engine {
         OtEngine::SoftSpoken => (Box::new(sender), Box::new(receiver)),
         OtEngine::Ferret => (
@@ -65,7 +67,7 @@ fn refill((sender, receiver): &mut Engines, kind: OtKind, n: usize) -> Result<()
     Ok(())
 }
 
-fn main() -> Result<(), OtError> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let engine = arguments.iter().find_map(|name| OtEngine::from_name(name));
     let mut numbers = arguments
@@ -73,8 +75,9 @@ fn main() -> Result<(), OtError> {
         .filter_map(|argument| argument.parse().ok());
     let n = numbers.next().unwrap_or(1 << 20);
     let rounds = numbers.next().unwrap_or(15).max(1);
+    let workers = Workers::new(numbers.next().unwrap_or(1))?;
     let start = Instant::now();
-    let mut engines = set_up(engine.unwrap_or(OtEngine::SoftSpoken))?;
+    let mut engines = set_up(engine.unwrap_or(OtEngine::SoftSpoken), &workers)?;
     println!(
         "{:22} {:.1} ms, both parties",
         "set-up",

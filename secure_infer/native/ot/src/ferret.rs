@@ -40,6 +40,7 @@
 
 use std::collections::VecDeque;
 
+use blindread_pool::Workers;
 use rand_core::CryptoRng;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -96,8 +97,9 @@ const fn values_len(large: bool) -> usize {
 const _: () = assert!(seeds(false).is_multiple_of(GROUP) && seeds(true).is_multiple_of(GROUP));
 const _: () = assert!(TREE_OTS.is_multiple_of(GROUP) && TREES.is_multiple_of(2));
 
-/// Public keys of the connection and direction, all made from the hash key of softspoken.
+/// Public keys of the connection and direction, all made from the hash key of softspoken; and the party's threads.
 struct Public {
+    workers: Workers,
     backend: Backend,
     code: AesKey,
     tree: AesKey,
@@ -108,11 +110,12 @@ struct Public {
 }
 
 impl Public {
-    fn new(softspoken_key: u128) -> Self {
+    fn new(softspoken_key: u128, workers: &Workers) -> Self {
         let mut keys = [0, 1, 2, 3].map(|k| u128::from(PUBLIC) << 64 | k);
         AesKey::new(softspoken_key).encrypt(&mut keys);
         let [code, tree, hash, pick] = keys.map(AesKey::new);
         Self {
+            workers: workers.clone(),
             backend: Backend::detect(),
             code,
             tree,
@@ -154,7 +157,7 @@ impl Coins {
 }
 
 /// What one party has of a round.
-trait Round {
+trait Round: Sync {
     fn base(&self) -> &[u128; K];
     fn leaves(&self, grower: &Grower<'_>, tree: usize, leaves: &mut Leaves);
 }
@@ -168,28 +171,61 @@ struct Supply<const LARGE: bool, R> {
     next: usize,
     /// Groups ever used.
     used: u64,
+    /// One per thread.
+    scratch: Vec<Scratch>,
+}
+
+/// Work space of one thread.
+#[derive(Zeroize, ZeroizeOnDrop)]
+struct Scratch {
     leaves: Box<Leaves>,
     blocks: Box<[u128; GROUP]>,
+    /// The sender's other blocks, w + Delta.
+    other: Box<[u128; GROUP]>,
+    /// The receiver's choices.
+    u: Box<[u8; GROUP]>,
     stream: Box<Stream>,
     rows: Box<Rows>,
 }
 
-impl<const LARGE: bool, R: Round> Supply<LARGE, R> {
+impl Scratch {
     fn new() -> Self {
+        Self {
+            leaves: Box::new([0; BIN]),
+            blocks: Box::new([0; GROUP]),
+            other: Box::new([0; GROUP]),
+            u: Box::new([0; GROUP]),
+            stream: Box::new([0; WORDS / 4]),
+            rows: Box::new([0; WORDS]),
+        }
+    }
+}
+
+/// Groups of one tree, and the room for their results.
+struct Segment<O> {
+    /// Counted from the beginning of the first round.
+    first: usize,
+    out: Vec<O>,
+}
+
+impl<const LARGE: bool, R: Round> Supply<LARGE, R> {
+    fn new(workers: &Workers) -> Self {
         Self {
             rounds: VecDeque::new(),
             next: 0,
             used: 0,
-            leaves: Box::new([0; BIN]),
-            blocks: Box::new([0; GROUP]),
-            stream: Box::new([0; WORDS / 4]),
-            rows: Box::new([0; WORDS]),
+            scratch: (0..workers.threads()).map(|_| Scratch::new()).collect(),
         }
     }
 
     /// Groups that may be used before the next refill.
     fn ready(&self) -> usize {
-        (self.rounds.len() * ROUND_GROUPS - self.next).saturating_sub(seeds(LARGE) / GROUP)
+        self.left().saturating_sub(seeds(LARGE) / GROUP)
+    }
+
+    /// Groups that there are, with those that the next refill starts from.
+    fn left(&self) -> usize {
+        self.rounds.len() * ROUND_GROUPS - self.next
     }
 
     fn check_ready(&self, n: usize) -> Result<(), OtError> {
@@ -204,45 +240,90 @@ impl<const LARGE: bool, R: Round> Supply<LARGE, R> {
         }
     }
 
-    /// The tweak of the next group's first OT.
-    fn tweak(&self) -> u64 {
-        self.used * GROUP as u64
-    }
-
-    /// Makes the blocks of the next group; returns its round, rows, tree and first leaf, for the receiver's choices.
+    /// Makes as many groups as there is room for in `out`, tree by tree, and has them delivered there.
+    ///
+    /// Threads may take trees in any order: rows and tweaks are indexed by the number of the group.
     ///
     /// # Errors
-    /// [`OtError::Exhausted`] when there is none.
-    fn group(&mut self, public: &Public) -> Result<Made<'_, R>, OtError> {
-        if self.next == ROUND_GROUPS {
+    /// [`OtError::Exhausted`] when there are not so many, before anything is consumed.
+    fn groups<O: Send>(
+        &mut self,
+        public: &Public,
+        mut out: impl ExactSizeIterator<Item = O>,
+        deliver: impl Fn(&mut Made<'_, R>, O) + Sync,
+    ) -> Result<(), OtError> {
+        let (count, left) = (out.len(), self.left());
+        if count > left {
+            return Err(OtError::Exhausted {
+                expected: count.saturating_mul(GROUP),
+                got: left * GROUP,
+            });
+        }
+        let mut segments = Vec::with_capacity(count / TREE_GROUPS + 2);
+        let (mut at, end) = (self.next, self.next + count);
+        while at < end {
+            let groups = (TREE_GROUPS - at % TREE_GROUPS).min(end - at);
+            segments.push(Segment {
+                first: at,
+                out: out.by_ref().take(groups).collect(),
+            });
+            at += groups;
+        }
+        let (rounds, used) = (&self.rounds, self.used.wrapping_sub(self.next as u64));
+        let work = |scratch: &mut Scratch, segment: Segment<O>| {
+            let (round, within) = (
+                &rounds[segment.first / ROUND_GROUPS],
+                segment.first % ROUND_GROUPS,
+            );
+            let tree = within / TREE_GROUPS;
+            round.leaves(&public.grower(LARGE), tree, &mut scratch.leaves);
+            for (index, out) in segment.out.into_iter().enumerate() {
+                let number = used.wrapping_add((segment.first + index) as u64);
+                let first_leaf = (within + index) % TREE_GROUPS * GROUP;
+                deliver(
+                    &mut scratch.group::<LARGE, R>(public, round, number, tree, first_leaf),
+                    out,
+                );
+            }
+        };
+        public.workers.each_with(&mut self.scratch, segments, work);
+        self.next += count;
+        self.used += count as u64;
+        while self.next > ROUND_GROUPS {
             self.rounds.pop_front();
-            self.next = 0;
+            self.next -= ROUND_GROUPS;
         }
-        let round = self.rounds.front().ok_or(OtError::Exhausted {
-            expected: GROUP,
-            got: 0,
-        })?;
-        let tree = self.next / TREE_GROUPS;
-        let first_leaf = self.next % TREE_GROUPS * GROUP;
-        if first_leaf == 0 {
-            round.leaves(&public.grower(LARGE), tree, &mut self.leaves);
-        }
+        Ok(())
+    }
+}
+
+impl Scratch {
+    /// Makes the blocks of group `number`, whose tree's leaves are grown.
+    fn group<'a, const LARGE: bool, R: Round>(
+        &'a mut self,
+        public: &Public,
+        round: &'a R,
+        number: u64,
+        tree: usize,
+        first_leaf: usize,
+    ) -> Made<'a, R> {
         let Public { backend, code, .. } = public;
         self.blocks
             .copy_from_slice(&self.leaves[first_leaf..first_leaf + GROUP]);
-        let first = self.used * (WORDS / 4) as u64;
+        let first = number * (WORDS / 4) as u64;
         code.counter(*backend, CODE[usize::from(LARGE)], first, &mut *self.stream);
         backend.rows::<LARGE>(&self.stream, &mut self.rows);
         backend.add_rows::<LARGE>(round.base(), &self.rows, &mut self.blocks);
-        self.next += 1;
-        self.used += 1;
-        Ok(Made {
+        Made {
             round,
             rows: &self.rows,
             blocks: &mut self.blocks,
+            other: &mut self.other,
+            u: &mut self.u,
             tree,
             first_leaf,
-        })
+            tweak: number * GROUP as u64,
+        }
     }
 }
 
@@ -251,8 +332,13 @@ struct Made<'a, R> {
     round: &'a R,
     rows: &'a Rows,
     blocks: &'a mut [u128; GROUP],
+    /// Room for the sender's other blocks, and for the receiver's choices.
+    other: &'a mut [u128; GROUP],
+    u: &'a mut [u8; GROUP],
     tree: usize,
     first_leaf: usize,
+    /// Of the group's first OT.
+    tweak: u64,
 }
 
 /// The refill that is due before `n` OTs, from what is ready of both kinds; alike for both parties.

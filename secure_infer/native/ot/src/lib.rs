@@ -1,7 +1,7 @@
 //! Oblivious transfer without I/O: base OTs over ristretto255, SoftSpokenOT, Ferret, wide AES.
 //!
 //! Messages are byte vectors in and byte vectors out, randomness is a parameter, roles are types. There is no
-//! socket, clock, thread or file here, and nothing is global but the choice of vector kernels.
+//! socket, clock or file here, threads are lent by the caller, and nothing is global but the choice of vector kernels.
 //!
 //! ```text
 //! SenderSetup::start -> request --------> ReceiverSetup::respond

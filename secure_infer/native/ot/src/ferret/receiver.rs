@@ -102,39 +102,41 @@ impl Samples {
         supply: &mut Supply<LARGE, ReceiverRound>,
         public: &Public,
     ) -> Result<(), OtError> {
-        let groups = self.v.as_chunks_mut::<GROUP>().0;
-        for (v, u) in groups.iter_mut().zip(self.u.as_chunks_mut::<GROUP>().0) {
-            let made = supply.group(public)?;
-            made.choices::<LARGE>(public.backend, u);
+        let u = self.u.as_chunks_mut::<GROUP>().0.iter_mut();
+        let groups = self.v.as_chunks_mut::<GROUP>().0.iter_mut().zip(u);
+        supply.groups(public, groups, |made, (v, u)| {
+            made.choices::<LARGE>(public.backend);
+            *u = *made.u;
             *v = *made.blocks;
-        }
-        Ok(())
+        })
     }
 }
 
 impl Made<'_, ReceiverRound> {
-    /// u of the group: errors, then sums over rows.
-    fn choices<const LARGE: bool>(&self, backend: Backend, u: &mut [u8; GROUP]) {
+    /// Fills in u of the group: errors, then sums over rows.
+    fn choices<const LARGE: bool>(&mut self, backend: Backend) {
         let bin = &self.round.bins[self.tree];
         let place = bin.error.wrapping_sub(self.first_leaf);
-        u.fill(0);
-        if let Some(u) = u.get_mut(place) {
+        self.u.fill(0);
+        if let Some(u) = self.u.get_mut(place) {
             *u = bin.value;
         }
-        backend.add_choices::<LARGE>(&self.round.choices, self.rows, u);
+        backend.add_choices::<LARGE>(&self.round.choices, self.rows, self.u);
     }
 }
 
 impl FerretReceiver {
-    /// Starts from an engine that has not made any OT yet; `rng` gives the seed of all later coins.
+    /// Starts from an engine that has not made any OT yet, and takes over its threads; `rng` gives the seed of all later
+    /// coins.
     #[must_use]
     pub fn new(bootstrap: OtReceiver, rng: &mut impl CryptoRng) -> Self {
+        let workers = bootstrap.workers().clone();
         Self {
-            public: Public::new(bootstrap.hash_key()),
+            public: Public::new(bootstrap.hash_key(), &workers),
             bootstrap,
             coins: Coins::new(rng),
-            bits: Supply::new(),
-            nibbles: Supply::new(),
+            bits: Supply::new(&workers),
+            nibbles: Supply::new(&workers),
             pending: None,
             trees: 0,
         }
@@ -307,18 +309,17 @@ impl OtReceiverEngine for FerretReceiver {
         check_len("omega of one-of-sixteen OTs", n, omega.len())?;
         check_len("pads of one-of-sixteen OTs", n, pads.len())?;
         self.nibbles.check_ready(n)?;
-        let mut u = Zeroizing::new([0; GROUP]);
-        for (omega, pads) in omega.chunks_mut(GROUP).zip(pads.chunks_mut(GROUP)) {
-            let made = self.nibbles.group(&self.public)?;
-            made.choices::<true>(self.public.backend, &mut u);
-            omega.copy_from_slice(&u[..omega.len()]);
-            let Public { backend, pick, .. } = &self.public;
-            pick.mmo(*backend, made.blocks);
-            for (pad, hash) in pads.iter_mut().zip(made.blocks.iter()) {
-                *pad = *hash as u8 & 1;
-            }
-        }
-        Ok(())
+        let Public { backend, pick, .. } = &self.public;
+        let out = omega.chunks_mut(GROUP).zip(pads.chunks_mut(GROUP));
+        self.nibbles
+            .groups(&self.public, out, |made, (omega, pads)| {
+                made.choices::<true>(*backend);
+                omega.copy_from_slice(&made.u[..omega.len()]);
+                pick.mmo(*backend, made.blocks);
+                for (pad, hash) in pads.iter_mut().zip(made.blocks.iter()) {
+                    *pad = *hash as u8 & 1;
+                }
+            })
     }
 
     fn random_ot(
@@ -333,19 +334,17 @@ impl OtReceiverEngine for FerretReceiver {
         check_len("pads of random OTs", n, pads.len())?;
         let mask = pad_mask(bits)?;
         self.bits.check_ready(n)?;
-        let mut u = Zeroizing::new([0; GROUP]);
-        for (choices, pads) in choices.chunks_mut(GROUP).zip(pads.chunks_mut(GROUP)) {
-            let tweak = self.bits.tweak();
-            let made = self.bits.group(&self.public)?;
-            made.choices::<false>(self.public.backend, &mut u);
-            choices.copy_from_slice(&u[..choices.len()]);
-            let Public { backend, hash, .. } = &self.public;
-            hash.tmmo(*backend, TWEAK, tweak, made.blocks);
-            for (pad, hash) in pads.iter_mut().zip(made.blocks.iter()) {
-                *pad = *hash as u32 & mask;
-            }
-        }
-        Ok(())
+        let Public { backend, hash, .. } = &self.public;
+        let out = choices.chunks_mut(GROUP).zip(pads.chunks_mut(GROUP));
+        self.bits
+            .groups(&self.public, out, |made, (choices, pads)| {
+                made.choices::<false>(*backend);
+                choices.copy_from_slice(&made.u[..choices.len()]);
+                hash.tmmo(*backend, TWEAK, made.tweak, made.blocks);
+                for (pad, hash) in pads.iter_mut().zip(made.blocks.iter()) {
+                    *pad = *hash as u32 & mask;
+                }
+            })
     }
 }
 

@@ -4,7 +4,7 @@ use rand_core::CryptoRng;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::code::GROUP;
-use super::params::{BIN, K, LOG_BIN, TREES};
+use super::params::{K, LOG_BIN, TREES};
 use super::tree::{Grower, Leaves, Sums};
 use super::{
     Coins, LAST_LEVEL, Public, Round, Supply, TREE_OTS, TWEAK, boxed, corrections_len, due, seeds,
@@ -54,28 +54,31 @@ impl Round for SenderRound {
     }
 }
 
+/// Trees that a thread grows before it asks for more.
+const TREES_AT_ONCE: usize = 64;
+
 /// The next samples of a supply, not hashed; `w` holds whole groups.
 fn draw<const LARGE: bool>(
     supply: &mut Supply<LARGE, SenderRound>,
     public: &Public,
     w: &mut [u128],
 ) -> Result<(), OtError> {
-    for w in w.as_chunks_mut::<GROUP>().0 {
-        *w = *supply.group(public)?.blocks;
-    }
-    Ok(())
+    let groups = w.as_chunks_mut::<GROUP>().0.iter_mut();
+    supply.groups(public, groups, |made, w| *w = *made.blocks)
 }
 
 impl FerretSender {
-    /// Starts from an engine that has not made any OT yet; `rng` gives the seed of all later coins.
+    /// Starts from an engine that has not made any OT yet, and takes over its threads; `rng` gives the seed of all later
+    /// coins.
     #[must_use]
     pub fn new(bootstrap: OtSender, rng: &mut impl CryptoRng) -> Self {
+        let workers = bootstrap.workers().clone();
         Self {
-            public: Public::new(bootstrap.hash_key()),
+            public: Public::new(bootstrap.hash_key(), &workers),
             bootstrap,
             coins: Coins::new(rng),
-            bits: Supply::new(),
-            nibbles: Supply::new(),
+            bits: Supply::new(&workers),
+            nibbles: Supply::new(&workers),
             trees: 0,
         }
     }
@@ -88,12 +91,20 @@ impl FerretSender {
     fn grow(&mut self, large: bool) -> (Vec<u128>, Vec<Sums>) {
         let mut roots = vec![0; TREES];
         self.coins.fill(self.public.backend, &mut roots);
-        let grower = self.public.grower(large);
-        let mut leaves = Zeroizing::new([0; BIN]);
-        let sums = roots
-            .iter()
-            .map(|root| grower.full(*root, self.delta(), &mut leaves))
-            .collect();
+        let (grower, delta) = (self.public.grower(large), self.delta());
+        let mut sums = vec![Sums::default(); TREES];
+        let blocks = roots
+            .chunks(TREES_AT_ONCE)
+            .zip(sums.chunks_mut(TREES_AT_ONCE));
+        self.public.workers.each_with(
+            &mut self.bits.scratch,
+            blocks,
+            |scratch, (roots, sums): (&[u128], &mut [Sums])| {
+                for (root, sums) in roots.iter().zip(sums) {
+                    *sums = grower.full(*root, delta, &mut scratch.leaves);
+                }
+            },
+        );
         (roots, sums)
     }
 
@@ -212,14 +223,13 @@ impl OtSenderEngine for FerretSender {
         check_len("corrections of one-of-sixteen OTs", 0, corrections.len())?;
         check_len("pads of one-of-sixteen OTs", n, pads.len())?;
         self.nibbles.check_ready(n)?;
-        for pads in pads.chunks_mut(GROUP) {
-            let made = self.nibbles.group(&self.public)?;
-            let Public { backend, pick, .. } = &self.public;
-            let blocks = &made.blocks[..pads.len()];
-            let multiples = self.bootstrap.multiples();
-            pick.mmo_bits_of_16(*backend, blocks, multiples, pads);
-        }
-        Ok(())
+        let Public { backend, pick, .. } = &self.public;
+        let multiples = self.bootstrap.multiples();
+        self.nibbles
+            .groups(&self.public, pads.chunks_mut(GROUP), |made, pads| {
+                let blocks = &made.blocks[..pads.len()];
+                pick.mmo_bits_of_16(*backend, blocks, multiples, pads);
+            })
     }
 
     fn random_ot(
@@ -236,22 +246,19 @@ impl OtSenderEngine for FerretSender {
         check_len("pads of choice 1", n, pads1.len())?;
         self.bits.check_ready(n)?;
         let delta = self.delta();
-        let mut other = Zeroizing::new([0; GROUP]);
-        for (pads0, pads1) in pads0.chunks_mut(GROUP).zip(pads1.chunks_mut(GROUP)) {
-            let tweak = self.bits.tweak();
-            let blocks = self.bits.group(&self.public)?.blocks;
-            for (other, block) in other.iter_mut().zip(blocks.iter()) {
+        let Public { backend, hash, .. } = &self.public;
+        let out = pads0.chunks_mut(GROUP).zip(pads1.chunks_mut(GROUP));
+        self.bits.groups(&self.public, out, |made, (pads0, pads1)| {
+            for (other, block) in made.other.iter_mut().zip(made.blocks.iter()) {
                 *other = block ^ delta;
             }
-            let Public { backend, hash, .. } = &self.public;
-            for (blocks, pads) in [(blocks, pads0), (&mut *other, pads1)] {
-                hash.tmmo(*backend, TWEAK, tweak, blocks);
+            for (blocks, pads) in [(&mut *made.blocks, pads0), (&mut *made.other, pads1)] {
+                hash.tmmo(*backend, TWEAK, made.tweak, blocks);
                 for (pad, hash) in pads.iter_mut().zip(blocks.iter()) {
                     *pad = *hash as u32 & mask;
                 }
             }
-        }
-        Ok(())
+        })
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) struct Grower<'a> {
 }
 
 /// Left sum of every level, and the right sum of the last.
+#[derive(Clone, Copy, Default)]
 pub(super) struct Sums {
     pub(super) left: [u128; LOG_BIN],
     pub(super) last_right: u128,

@@ -1,5 +1,9 @@
 //! What both parties do with their leaves: streams, butterfly, transposition, a chunk at a time.
+//!
+//! Batches are independent of each other: streams and tweaks are indexed by the number of the chunk in the connection, and
+//! so threads may take batches in any order.
 
+use blindread_pool::Workers;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::OtError;
@@ -19,7 +23,7 @@ pub(super) trait Kind<const PLANES: usize> {
     const TWEAK: u64;
 
     /// Hashes what a receiver has of one chunk, which begins with OT number `first` of this kind.
-    fn hash(expander: &mut Expander, first: u64);
+    fn hash(keys: &Keys, first: u64, blocks: &mut [u128; CHUNK]);
 }
 
 /// u in F_2.
@@ -32,14 +36,8 @@ impl Kind<1> for RandomOt {
     const STREAM: u64 = u64::from_le_bytes(*b"sso1 prg");
     const TWEAK: u64 = u64::from_le_bytes(*b"sso1 tcr");
 
-    fn hash(expander: &mut Expander, first: u64) {
-        let Expander {
-            backend,
-            hash,
-            blocks,
-            ..
-        } = expander;
-        hash.tmmo(*backend, Self::TWEAK, first, &mut **blocks);
+    fn hash(keys: &Keys, first: u64, blocks: &mut [u128; CHUNK]) {
+        keys.hash.tmmo(keys.backend, Self::TWEAK, first, blocks);
     }
 }
 
@@ -48,14 +46,8 @@ impl Kind<4> for OneOf16 {
     const STREAM: u64 = u64::from_le_bytes(*b"sso4 prg");
     const TWEAK: u64 = u64::from_le_bytes(*b"sso4 tcr");
 
-    fn hash(expander: &mut Expander, _first: u64) {
-        let Expander {
-            backend,
-            pick,
-            blocks,
-            ..
-        } = expander;
-        pick.mmo(*backend, &mut **blocks);
+    fn hash(keys: &Keys, _first: u64, blocks: &mut [u128; CHUNK]) {
+        keys.pick.mmo(keys.backend, blocks);
     }
 }
 
@@ -83,69 +75,103 @@ pub const fn random_ot_len(n: usize) -> usize {
     n.div_ceil(CHUNK).saturating_mul(chunk_len(1))
 }
 
-/// Leaf keys, hash and work space of one party.
+/// Leaf keys and hashes of one party.
 #[derive(Zeroize, ZeroizeOnDrop)]
-pub(super) struct Expander {
+pub(super) struct Keys {
     #[zeroize(skip)]
     pub(super) backend: Backend,
     /// Key 16 i + x is leaf x of tree i.
-    keys: Vec<AesKey>,
+    leaves: Vec<AesKey>,
     /// For one-of-two OTs.
     pub(super) hash: AesKey,
     /// For one-of-sixteen OTs.
     pub(super) pick: AesKey,
     /// The first leaf that is known: 1 for the OT sender (leaves reindexed by Delta).
     first_leaf: usize,
-    streams: Box<Streams>,
-    chunks: Vec<Chunk>,
-    pub(super) blocks: Box<[u128; CHUNK]>,
 }
 
-impl Expander {
+/// Work space of one thread, for one batch at a time.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub(super) struct Scratch {
+    streams: Box<Streams>,
+    chunks: Vec<Chunk>,
+    /// The current tree's rows of corrections, then of u.
+    pub(super) rows: [Row; MAX_CHUNKS],
+    /// u of tree 0.
+    pub(super) first: [Row; MAX_CHUNKS],
+    pub(super) blocks: Box<[u128; CHUNK]>,
+    /// The sender's other blocks, w + Delta.
+    pub(super) other: Box<[u128; CHUNK]>,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        Self {
+            streams: Box::new([[0; STREAM_BLOCKS]; LEAVES]),
+            chunks: (0..MAX_CHUNKS).map(|_| Chunk::ZERO).collect(),
+            rows: [[0; 2]; MAX_CHUNKS],
+            first: [[0; 2]; MAX_CHUNKS],
+            blocks: Box::new([0; CHUNK]),
+            other: Box::new([0; CHUNK]),
+        }
+    }
+
+    /// One for each thread.
+    pub(super) fn for_all(workers: &Workers) -> Vec<Self> {
+        (0..workers.threads()).map(|_| Self::new()).collect()
+    }
+
+    /// Transposes chunk `index` of the batch into `blocks`.
+    pub(super) fn transpose(&mut self, keys: &Keys, index: usize) {
+        keys.backend
+            .transpose(&mut self.chunks[index], &mut self.blocks);
+    }
+}
+
+impl Keys {
     pub(super) fn new(leaves: &[u128], first_leaf: usize, hash_key: [u128; 2]) -> Self {
         let [hash, pick] = hash_key.map(AesKey::new);
         Self {
             backend: Backend::detect(),
-            keys: leaves.iter().map(|leaf| AesKey::new(*leaf)).collect(),
+            leaves: leaves.iter().map(|leaf| AesKey::new(*leaf)).collect(),
             hash,
             pick,
             first_leaf,
-            streams: Box::new([[0; STREAM_BLOCKS]; LEAVES]),
-            chunks: (0..MAX_CHUNKS).map(|_| Chunk::ZERO).collect(),
-            blocks: Box::new([0; CHUNK]),
         }
     }
 
-    /// Streams and rows of one tree for `rows.len()` chunks from chunk `first` of the connection on.
+    /// Streams and rows of one tree for `count` chunks from chunk `first` of the connection on.
     ///
-    /// `rows` holds the corrections on entry (times `delta`, 0 for the receiver) and u on exit.
+    /// The scratch's `rows` hold the corrections on entry (times `delta`, 0 for the receiver) and u on exit.
     pub(super) fn tree<const PLANES: usize, K: Kind<PLANES>>(
-        &mut self,
+        &self,
+        scratch: &mut Scratch,
         tree: usize,
         first: u64,
         delta: [u128; 4],
-        rows: &mut [[Row; PLANES]],
+        count: usize,
     ) {
-        let blocks = 2 * PLANES * rows.len();
+        let blocks = 2 * PLANES * count;
         let first_block = first * (2 * PLANES) as u64;
         for leaf in self.first_leaf..LEAVES {
-            let stream = &mut self.streams[leaf][..blocks];
-            self.keys[LEAVES * tree + leaf].counter(self.backend, K::STREAM, first_block, stream);
+            let stream = &mut scratch.streams[leaf][..blocks];
+            self.leaves[LEAVES * tree + leaf].counter(self.backend, K::STREAM, first_block, stream);
         }
         let combine = Combine {
-            streams: &self.streams,
+            streams: &scratch.streams,
             delta,
         };
+        let rows = &mut scratch.rows.as_chunks_mut::<PLANES>().0[..count];
         self.backend
-            .combine(&combine, tree, rows, &mut self.chunks[..rows.len()]);
+            .combine(&combine, tree, rows, &mut scratch.chunks[..count]);
     }
+}
 
-    /// Transposes chunk `index` of the batch into `blocks`.
-    pub(super) fn transpose(&mut self, index: usize) -> &mut [u128; CHUNK] {
-        self.backend
-            .transpose(&mut self.chunks[index], &mut self.blocks);
-        &mut self.blocks
-    }
+/// The ranges of a batch's chunks among its `n` OTs.
+pub(super) fn chunks_of(n: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    (0..n)
+        .step_by(CHUNK)
+        .map(move |start| start..n.min(start + CHUNK))
 }
 
 /// Ones at the lowest `bits` bits.

@@ -1,14 +1,15 @@
 //! The party with the (random) choices. It speaks alone.
 
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use blindread_pool::Workers;
+use zeroize::ZeroizeOnDrop;
 
 use super::expand::{
-    Expander, Kind, OneOf16, RandomOt, batch_chunks, chunk_len, one_of_16_len, pad_mask,
-    random_ot_len,
+    Keys, Kind, OneOf16, RandomOt, Scratch, batch_chunks, chunk_len, chunks_of, one_of_16_len,
+    pad_mask, random_ot_len,
 };
 use crate::engine::OtReceiverEngine;
 use crate::error::{OtError, check_len};
-use crate::planes::{self, CHUNK, ROW_LEN, Row};
+use crate::planes::{self, CHUNK, ROW_LEN};
 use crate::softspoken::TREES;
 
 /// SoftSpokenOT receiver: random choices u, shares v with w = v + u*Delta.
@@ -24,64 +25,64 @@ use crate::softspoken::TREES;
 /// ```
 #[derive(ZeroizeOnDrop)]
 pub struct OtReceiver {
-    expander: Expander,
+    keys: Keys,
+    #[zeroize(skip)]
+    workers: Workers,
+    /// One per thread.
+    scratch: Vec<Scratch>,
     /// Chunks used so far, by [`Kind::COUNTER`].
     used: [u64; 2],
 }
 
-/// u of all chunks of a batch: that of tree 0, and that of the current tree.
-#[derive(Zeroize, ZeroizeOnDrop)]
-struct Choices<const PLANES: usize> {
-    first: Vec<[Row; PLANES]>,
-    tree: Vec<[Row; PLANES]>,
+/// Makes one batch of u (`scratch.first`) and v (rows of the chunks); `corrections` has room for exactly its chunks.
+fn batch<const PLANES: usize, K: Kind<PLANES>>(
+    keys: &Keys,
+    scratch: &mut Scratch,
+    first: u64,
+    corrections: &mut [u8],
+) {
+    let count = corrections.len() / chunk_len(PLANES);
+    keys.tree::<PLANES, K>(scratch, 0, first, [0; 4], count);
+    scratch.first = scratch.rows;
+    for tree in 1..TREES {
+        keys.tree::<PLANES, K>(scratch, tree, first, [0; 4], count);
+        let at = (tree - 1) * PLANES * ROW_LEN;
+        let own = scratch.rows.as_chunks::<PLANES>().0;
+        let first = scratch.first.as_chunks::<PLANES>().0;
+        let messages = corrections.chunks_exact_mut(chunk_len(PLANES));
+        for ((own, first), message) in own.iter().zip(first).zip(messages) {
+            for plane in 0..PLANES {
+                let correction = [
+                    own[plane][0] ^ first[plane][0],
+                    own[plane][1] ^ first[plane][1],
+                ];
+                message[at + plane * ROW_LEN..][..ROW_LEN]
+                    .copy_from_slice(&planes::row_bytes(&correction));
+            }
+        }
+    }
 }
 
 impl OtReceiver {
     pub(super) fn new(leaves: &[u128], hash_keys: [u128; 2]) -> Self {
         Self {
-            expander: Expander::new(leaves, 0, hash_keys),
+            keys: Keys::new(leaves, 0, hash_keys),
+            scratch: Scratch::for_all(&Workers::one()),
+            workers: Workers::one(),
             used: [0; 2],
         }
     }
 
-    /// Makes one batch; `corrections` has room for exactly `choices.first.len()` chunks.
-    fn batch<const PLANES: usize, K: Kind<PLANES>>(
-        &mut self,
-        first: u64,
-        choices: &mut Choices<PLANES>,
-        corrections: &mut [u8],
-    ) {
-        self.expander
-            .tree::<PLANES, K>(0, first, [0; 4], &mut choices.first);
-        for tree in 1..TREES {
-            self.expander
-                .tree::<PLANES, K>(tree, first, [0; 4], &mut choices.tree);
-            let at = (tree - 1) * PLANES * ROW_LEN;
-            let messages = corrections.chunks_exact_mut(chunk_len(PLANES));
-            for ((own, first), message) in choices.tree.iter().zip(&choices.first).zip(messages) {
-                for plane in 0..PLANES {
-                    let correction = [
-                        own[plane][0] ^ first[plane][0],
-                        own[plane][1] ^ first[plane][1],
-                    ];
-                    message[at + plane * ROW_LEN..][..ROW_LEN]
-                        .copy_from_slice(&planes::row_bytes(&correction));
-                }
-            }
-        }
+    /// The same engine, which divides its work among these threads.
+    #[must_use]
+    pub fn with_workers(mut self, workers: &Workers) -> Self {
+        self.scratch = Scratch::for_all(workers);
+        self.workers = workers.clone();
+        self
     }
 
-    /// All batches of `n` OTs. For each chunk, `deliver` gets its choices, its hashes and where it begins.
-    fn extend<const PLANES: usize, K: Kind<PLANES>>(
-        &mut self,
-        n: usize,
-        corrections: &mut Vec<u8>,
-        mut deliver: impl FnMut(std::ops::Range<usize>, &[Row; PLANES], &[u128; CHUNK]),
-    ) {
-        self.correlate::<PLANES, K>(n, corrections, |range, rows, expander, tweak| {
-            K::hash(expander, tweak);
-            deliver(range, rows, &expander.blocks);
-        });
+    pub(crate) fn workers(&self) -> &Workers {
+        &self.workers
     }
 
     /// As many u in F_2 and shares v, not hashed, as there is room for.
@@ -100,51 +101,53 @@ impl OtReceiver {
         u: &mut [u8],
         v: &mut [u128],
     ) {
-        self.correlate::<PLANES, K>(v.len(), corrections, |range, rows, expander, _| {
-            planes::elements(rows, &mut u[range.clone()]);
-            let v = &mut v[range];
-            v.copy_from_slice(&expander.blocks[..v.len()]);
+        self.correlate::<PLANES, K, _>(corrections, u, v, |_, _, blocks, v| {
+            v.copy_from_slice(&blocks[..v.len()]);
         });
     }
 
     /// The public key of the hash.
     pub(crate) fn hash_key(&self) -> u128 {
-        self.expander.hash.round_keys[0]
+        self.keys.hash.round_keys[0]
     }
 
-    /// All batches of `n` OTs. For each chunk, `deliver` gets where it begins, its choices, the shares v in the
-    /// expander's blocks, and its first tweak.
-    fn correlate<const PLANES: usize, K: Kind<PLANES>>(
+    /// As many OTs as there is room for in `u` and `out`, batch by batch. For each chunk, `deliver` gets its first tweak, the
+    /// shares v and its part of `out`.
+    fn correlate<const PLANES: usize, K: Kind<PLANES>, T: Send>(
         &mut self,
-        n: usize,
         corrections: &mut Vec<u8>,
-        mut deliver: impl FnMut(std::ops::Range<usize>, &[Row; PLANES], &mut Expander, u64),
+        u: &mut [u8],
+        out: &mut [T],
+        deliver: impl Fn(&Keys, u64, &mut [u128; CHUNK], &mut [T]) + Sync,
     ) {
-        let chunks = n.div_ceil(CHUNK);
+        let chunks = out.len().div_ceil(CHUNK);
         let begin = corrections.len();
         corrections.resize(begin + chunks * chunk_len(PLANES), 0);
-        let mut choices = Choices {
-            first: Vec::new(),
-            tree: Vec::new(),
-        };
-        let mut done = 0;
-        for message in corrections[begin..].chunks_mut(batch_chunks(PLANES) * chunk_len(PLANES)) {
-            let count = message.len() / chunk_len(PLANES);
-            choices.first.resize(count, [[0; 2]; PLANES]);
-            choices.tree.resize(count, [[0; 2]; PLANES]);
-            let first = self.used[K::COUNTER];
-            self.batch::<PLANES, K>(first, &mut choices, message);
-            for (index, choices) in choices.first.iter().enumerate() {
-                self.expander.transpose(index);
+        let (keys, first) = (&self.keys, self.used[K::COUNTER]);
+        let size = batch_chunks(PLANES);
+        let batches = corrections[begin..]
+            .chunks_mut(size * chunk_len(PLANES))
+            .zip(u.chunks_mut(size * CHUNK))
+            .zip(out.chunks_mut(size * CHUNK))
+            .enumerate();
+        let work = |scratch: &mut Scratch, (index, ((message, u), out)): (usize, Batch<'_, T>)| {
+            let first = first + (index * size) as u64;
+            batch::<PLANES, K>(keys, scratch, first, message);
+            for (index, range) in chunks_of(out.len()).enumerate() {
+                scratch.transpose(keys, index);
+                let rows = &scratch.first.as_chunks::<PLANES>().0[index];
+                planes::elements(rows, &mut u[range.clone()]);
                 let tweak = (first + index as u64) * CHUNK as u64;
-                let range = done..n.min(done + CHUNK);
-                deliver(range, choices, &mut self.expander, tweak);
-                done += CHUNK;
+                deliver(keys, tweak, &mut scratch.blocks, &mut out[range]);
             }
-            self.used[K::COUNTER] += count as u64;
-        }
+        };
+        self.workers.each_with(&mut self.scratch, batches, work);
+        self.used[K::COUNTER] += chunks as u64;
     }
 }
+
+/// A batch's corrections, choices u and results.
+type Batch<'a, T> = ((&'a mut [u8], &'a mut [u8]), &'a mut [T]);
 
 impl OtReceiverEngine for OtReceiver {
     fn one_of_16_len(&self, n: usize) -> usize {
@@ -164,9 +167,9 @@ impl OtReceiverEngine for OtReceiver {
     ) -> Result<(), OtError> {
         check_len("omega of one-of-sixteen OTs", n, omega.len())?;
         check_len("pads of one-of-sixteen OTs", n, pads.len())?;
-        self.extend::<4, OneOf16>(n, corrections, |range, rows, hashes| {
-            planes::elements(rows, &mut omega[range.clone()]);
-            for (pad, hash) in pads[range].iter_mut().zip(hashes) {
+        self.correlate::<4, OneOf16, _>(corrections, omega, pads, |keys, tweak, blocks, pads| {
+            OneOf16::hash(keys, tweak, blocks);
+            for (pad, hash) in pads.iter_mut().zip(blocks) {
                 *pad = *hash as u8 & 1;
             }
         });
@@ -184,12 +187,17 @@ impl OtReceiverEngine for OtReceiver {
         check_len("choices of random OTs", n, choices.len())?;
         check_len("pads of random OTs", n, pads.len())?;
         let mask = pad_mask(bits)?;
-        self.extend::<1, RandomOt>(n, corrections, |range, rows, hashes| {
-            planes::elements(rows, &mut choices[range.clone()]);
-            for (pad, hash) in pads[range].iter_mut().zip(hashes) {
-                *pad = *hash as u32 & mask;
-            }
-        });
+        self.correlate::<1, RandomOt, _>(
+            corrections,
+            choices,
+            pads,
+            |keys, tweak, blocks, pads| {
+                RandomOt::hash(keys, tweak, blocks);
+                for (pad, hash) in pads.iter_mut().zip(blocks) {
+                    *pad = *hash as u32 & mask;
+                }
+            },
+        );
         Ok(())
     }
 }
@@ -202,24 +210,28 @@ impl OtReceiver {
         corrections: &mut Vec<u8>,
     ) -> (Vec<u8>, Vec<u128>) {
         let count = batch_chunks(PLANES);
-        let rows = vec![[[0; 2]; PLANES]; count];
-        let mut choices = Choices {
-            first: rows.clone(),
-            tree: rows,
-        };
         *corrections = vec![0; count * chunk_len(PLANES)];
-        self.batch::<PLANES, K>(0, &mut choices, corrections);
+        let scratch = &mut self.scratch[0];
+        batch::<PLANES, K>(&self.keys, scratch, 0, corrections);
         let mut u = vec![0; count * CHUNK];
-        for (rows, u) in choices.first.iter().zip(u.chunks_mut(CHUNK)) {
+        for (rows, u) in scratch
+            .first
+            .as_chunks::<PLANES>()
+            .0
+            .iter()
+            .zip(u.chunks_mut(CHUNK))
+        {
             planes::elements(rows, u);
         }
-        let v = (0..count)
-            .flat_map(|index| *self.expander.transpose(index))
-            .collect();
+        let mut v = Vec::new();
+        for index in 0..count {
+            scratch.transpose(&self.keys, index);
+            v.extend_from_slice(&*scratch.blocks);
+        }
         (u, v)
     }
 
     pub(super) fn use_backend(&mut self, backend: crate::simd::Backend) {
-        self.expander.backend = backend;
+        self.keys.backend = backend;
     }
 }

@@ -1,15 +1,18 @@
 //! The party with Delta. It only listens.
 
-use zeroize::{ZeroizeOnDrop, Zeroizing};
+use std::ops::Range;
+
+use blindread_pool::Workers;
+use zeroize::ZeroizeOnDrop;
 
 use super::expand::{
-    Expander, Kind, OneOf16, RandomOt, batch_chunks, chunk_len, one_of_16_len, pad_mask,
-    random_ot_len,
+    Keys, Kind, OneOf16, RandomOt, Scratch, batch_chunks, chunk_len, chunks_of, one_of_16_len,
+    pad_mask, random_ot_len,
 };
-use crate::aes::AesKey;
 use crate::engine::OtSenderEngine;
 use crate::error::{OtError, check_len};
-use crate::planes::{self, CHUNK, ROW_LEN, Row};
+use crate::planes::{self, CHUNK, ROW_LEN};
+#[cfg(test)]
 use crate::simd::Backend;
 use crate::softspoken::TREES;
 
@@ -26,29 +29,75 @@ use crate::softspoken::TREES;
 /// ```
 #[derive(ZeroizeOnDrop)]
 pub struct OtSender {
-    expander: Expander,
+    keys: Keys,
     /// Entry x is x*Delta, nibble by nibble in F_16.
     multiples: [u128; 16],
+    #[zeroize(skip)]
+    workers: Workers,
+    /// One per thread.
+    scratch: Vec<Scratch>,
     /// Chunks used so far, by [`Kind::COUNTER`].
     used: [u64; 2],
 }
 
-/// Where the hashing of a chunk finds what it needs.
+/// What the hashing of a chunk needs besides its blocks.
 struct Hashing<'a> {
-    backend: Backend,
-    key: &'a AesKey,
-    pick: &'a AesKey,
-    tweak: u64,
+    keys: &'a Keys,
     multiples: &'a [u128; 16],
+    /// Of the chunk's first OT.
+    tweak: u64,
+}
+
+/// Makes one batch of w (rows of the chunks) from its corrections.
+fn batch<const PLANES: usize, K: Kind<PLANES>>(
+    keys: &Keys,
+    delta: u128,
+    scratch: &mut Scratch,
+    first: u64,
+    corrections: &[u8],
+) {
+    let count = corrections.len() / chunk_len(PLANES);
+    scratch.rows.fill([0; 2]);
+    for tree in 0..TREES {
+        let delta = std::array::from_fn(|j| (delta >> (4 * tree + j) & 1).wrapping_neg());
+        if tree > 0 {
+            let at = (tree - 1) * PLANES * ROW_LEN;
+            let rows = scratch.rows.as_chunks_mut::<PLANES>().0;
+            for (rows, message) in rows
+                .iter_mut()
+                .zip(corrections.chunks_exact(chunk_len(PLANES)))
+            {
+                let message = &message[at..at + PLANES * ROW_LEN];
+                for (row, bytes) in rows.iter_mut().zip(message.as_chunks::<ROW_LEN>().0) {
+                    *row = planes::row_from_bytes(bytes);
+                }
+            }
+        }
+        keys.tree::<PLANES, K>(scratch, tree, first, delta, count);
+    }
 }
 
 impl OtSender {
     pub(super) fn new(delta: u128, leaves: &[u128], hash_keys: [u128; 2]) -> Self {
         Self {
-            expander: Expander::new(leaves, 1, hash_keys),
+            keys: Keys::new(leaves, 1, hash_keys),
             multiples: multiples(delta),
+            scratch: Scratch::for_all(&Workers::one()),
+            workers: Workers::one(),
             used: [0; 2],
         }
+    }
+
+    /// The same engine, which divides its work among these threads.
+    #[must_use]
+    pub fn with_workers(mut self, workers: &Workers) -> Self {
+        self.scratch = Scratch::for_all(workers);
+        self.workers = workers.clone();
+        self
+    }
+
+    pub(crate) fn workers(&self) -> &Workers {
+        &self.workers
     }
 
     /// As many shares w for u in F_2, not hashed, as there is room for.
@@ -62,9 +111,10 @@ impl OtSender {
     }
 
     fn vole<const PLANES: usize, K: Kind<PLANES>>(&mut self, corrections: &[u8], w: &mut [u128]) {
-        self.extend::<PLANES, K>(w.len(), corrections, |range, _, blocks| {
+        let (n, batches) = (w.len(), w.chunks_mut(batch_chunks(PLANES) * CHUNK));
+        self.extend::<PLANES, K, _>(n, corrections, batches, |_, scratch, w, range| {
             let w = &mut w[range];
-            w.copy_from_slice(&blocks[..w.len()]);
+            w.copy_from_slice(&scratch.blocks[..w.len()]);
         });
     }
 
@@ -75,72 +125,40 @@ impl OtSender {
 
     /// The public key of the hash.
     pub(crate) fn hash_key(&self) -> u128 {
-        self.expander.hash.round_keys[0]
+        self.keys.hash.round_keys[0]
     }
 
-    /// Makes one batch from its corrections.
-    fn batch<const PLANES: usize, K: Kind<PLANES>>(
-        &mut self,
-        first: u64,
-        rows: &mut [[Row; PLANES]],
-        corrections: &[u8],
-    ) {
-        for tree in 0..TREES {
-            let delta =
-                std::array::from_fn(|j| (self.multiples[1] >> (4 * tree + j) & 1).wrapping_neg());
-            if tree == 0 {
-                rows.fill([[0; 2]; PLANES]);
-            } else {
-                let at = (tree - 1) * PLANES * ROW_LEN;
-                for (rows, message) in rows
-                    .iter_mut()
-                    .zip(corrections.chunks_exact(chunk_len(PLANES)))
-                {
-                    let message = &message[at..at + PLANES * ROW_LEN];
-                    for (row, bytes) in rows.iter_mut().zip(message.as_chunks::<ROW_LEN>().0) {
-                        *row = planes::row_from_bytes(bytes);
-                    }
-                }
-            }
-            self.expander.tree::<PLANES, K>(tree, first, delta, rows);
-        }
-    }
-
-    /// All batches; for each chunk, `deliver` hashes its blocks w into the range it is given.
-    fn extend<const PLANES: usize, K: Kind<PLANES>>(
+    /// `n` OTs, batch by batch, with the room for the results of each in `out`. For each chunk, `deliver` gets its shares w in
+    /// the scratch's blocks, its batch's room and where in there it lies.
+    fn extend<const PLANES: usize, K: Kind<PLANES>, O: Send>(
         &mut self,
         n: usize,
         corrections: &[u8],
-        mut deliver: impl FnMut(std::ops::Range<usize>, &Hashing<'_>, &mut [u128; CHUNK]),
+        out: impl Iterator<Item = O> + Send,
+        deliver: impl Fn(&Hashing<'_>, &mut Scratch, &mut O, Range<usize>) + Sync,
     ) {
-        let mut rows = Zeroizing::new(vec![[[0; 2]; PLANES]; batch_chunks(PLANES)]);
-        let mut done = 0;
-        for message in corrections.chunks(batch_chunks(PLANES) * chunk_len(PLANES)) {
-            let count = message.len() / chunk_len(PLANES);
-            let first = self.used[K::COUNTER];
-            self.batch::<PLANES, K>(first, &mut rows[..count], message);
-            for index in 0..count {
-                self.expander.transpose(index);
-                let Expander {
-                    backend,
-                    hash,
-                    pick,
-                    blocks,
-                    ..
-                } = &mut self.expander;
-                let tweak = (first + index as u64) * CHUNK as u64;
+        let (keys, first) = (&self.keys, self.used[K::COUNTER]);
+        let (multiples, size) = (&self.multiples, batch_chunks(PLANES));
+        let batches = corrections
+            .chunks(size * chunk_len(PLANES))
+            .zip(out)
+            .enumerate();
+        let work = |scratch: &mut Scratch, (index, (message, mut out)): (usize, (&[u8], O))| {
+            let (first, done) = (first + (index * size) as u64, index * size * CHUNK);
+            batch::<PLANES, K>(keys, multiples[1], scratch, first, message);
+            let here = (n - done).min(size * CHUNK);
+            for (index, range) in chunks_of(here).enumerate() {
+                scratch.transpose(keys, index);
                 let hashing = Hashing {
-                    backend: *backend,
-                    key: hash,
-                    pick,
-                    tweak,
-                    multiples: &self.multiples,
+                    keys,
+                    multiples,
+                    tweak: (first + index as u64) * CHUNK as u64,
                 };
-                deliver(done..n.min(done + CHUNK), &hashing, blocks);
-                done += CHUNK;
+                deliver(&hashing, scratch, &mut out, range);
             }
-            self.used[K::COUNTER] += count as u64;
-        }
+        };
+        self.workers.each_with(&mut self.scratch, batches, work);
+        self.used[K::COUNTER] += n.div_ceil(CHUNK) as u64;
     }
 }
 
@@ -160,13 +178,13 @@ impl OtSenderEngine for OtSender {
             corrections.len(),
         )?;
         check_len("pads of one-of-sixteen OTs", n, pads.len())?;
-        self.extend::<4, OneOf16>(n, corrections, |range, hashing, blocks| {
+        let batches = pads.chunks_mut(batch_chunks(4) * CHUNK);
+        self.extend::<4, OneOf16, _>(n, corrections, batches, |hashing, scratch, pads, range| {
             let pads = &mut pads[range];
-            let blocks = &blocks[..pads.len()];
-            let (backend, multiples) = (hashing.backend, hashing.multiples);
-            hashing
-                .pick
-                .mmo_bits_of_16(backend, blocks, multiples, pads);
+            let blocks = &scratch.blocks[..pads.len()];
+            let (keys, multiples) = (hashing.keys, hashing.multiples);
+            keys.pick
+                .mmo_bits_of_16(keys.backend, blocks, multiples, pads);
         });
         Ok(())
     }
@@ -187,15 +205,17 @@ impl OtSenderEngine for OtSender {
         )?;
         check_len("pads of choice 0", n, pads0.len())?;
         check_len("pads of choice 1", n, pads1.len())?;
-        let mut other = Zeroizing::new([0; CHUNK]);
-        self.extend::<1, RandomOt>(n, corrections, |range, hashing, blocks| {
+        let size = batch_chunks(1) * CHUNK;
+        let batches = pads0.chunks_mut(size).zip(pads1.chunks_mut(size));
+        self.extend::<1, RandomOt, _>(n, corrections, batches, |hashing, scratch, out, range| {
+            let Scratch { blocks, other, .. } = scratch;
             for (other, block) in other.iter_mut().zip(blocks.iter()) {
                 *other = block ^ hashing.multiples[1];
             }
-            for (blocks, pads) in [(blocks, &mut *pads0), (&mut *other, &mut *pads1)] {
-                hashing
-                    .key
-                    .tmmo(hashing.backend, RandomOt::TWEAK, hashing.tweak, blocks);
+            for (blocks, pads) in [(blocks, &mut *out.0), (other, &mut *out.1)] {
+                let (keys, tweak) = (hashing.keys, hashing.tweak);
+                keys.hash
+                    .tmmo(keys.backend, RandomOt::TWEAK, tweak, &mut **blocks);
                 for (pad, hash) in pads[range.clone()].iter_mut().zip(blocks.iter()) {
                     *pad = *hash as u32 & mask;
                 }
@@ -227,14 +247,14 @@ impl OtSender {
         &mut self,
         corrections: &[u8],
     ) -> (Vec<u128>, [u128; 16]) {
-        let count = batch_chunks(PLANES);
-        self.batch::<PLANES, K>(0, &mut vec![[[0; 2]; PLANES]; count], corrections);
-        (
-            (0..count)
-                .flat_map(|index| *self.expander.transpose(index))
-                .collect(),
-            self.multiples,
-        )
+        let scratch = &mut self.scratch[0];
+        batch::<PLANES, K>(&self.keys, self.multiples[1], scratch, 0, corrections);
+        let mut w = Vec::new();
+        for index in 0..batch_chunks(PLANES) {
+            scratch.transpose(&self.keys, index);
+            w.extend_from_slice(&*scratch.blocks);
+        }
+        (w, self.multiples)
     }
 
     pub(super) fn delta(&self) -> u128 {
@@ -242,6 +262,6 @@ impl OtSender {
     }
 
     pub(super) fn use_backend(&mut self, backend: Backend) {
-        self.expander.backend = backend;
+        self.keys.backend = backend;
     }
 }
