@@ -268,9 +268,13 @@ def _found(program: str) -> str | None:
 
 
 def _has_netem(namespace: Namespace) -> bool:
-    return _found("tc") is not None and namespace.tries(
-        "tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"
-    )
+    on_loopback = ("dev", "lo", "root")
+    if _found("tc") is None or not namespace.tries(
+        "tc", "qdisc", "add", *on_loopback, "netem", "delay", "1ms"
+    ):
+        return False
+    namespace.run("tc", "qdisc", "delete", *on_loopback)
+    return True
 
 
 def _join_by_veth(developer: Namespace, hospital: Namespace) -> None:

@@ -14,8 +14,8 @@ from typing import Final
 
 _ECHOES: Final = 21
 #: Until TCP has found the link's rate, and then while it is measured.
-_WARM_UP_S: Final = 1.0
-_MEASURED_S: Final = 1.5
+_WARM_UP_S: Final = 0.5
+_MEASURED_S: Final = 1.0
 _PIECE: Final = bytes(1 << 16)
 _PATIENCE_S: Final = 30.0
 
