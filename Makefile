@@ -5,6 +5,8 @@
 #   make check   style, types, lints
 #   make test    all tests, Rust and Python
 #   make bench   the benchmark model, results in build/bench.json
+#   make bench-kernels [BASE=commit] [FULL=1] [FAIL=1] [FILTER=regex]
+#                the Rust kernels, compared with those of another commit
 #   make lock    resolve the lock files again (after a change of pyproject.toml)
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -18,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export CUDA_VISIBLE_DEVICES ?=
 
-.PHONY: setup demo test check format bench lock clean
+.PHONY: setup demo test check format bench bench-kernels lock clean
 
 setup: $(STAMPS)/native
 
@@ -52,6 +54,10 @@ format: $(STAMPS)/venv
 
 bench: setup
 	$(BIN)/blindread bench --model densenet121-320 --threads 1 --json build/bench.json
+
+bench-kernels: $(STAMPS)/venv
+	$(BIN)/python $(NATIVE)/compare_kernels.py $(if $(BASE),--base $(BASE)) $(if $(FULL),--full) \
+	    $(if $(FAIL),--fail) $(if $(FILTER),--filter '$(FILTER)')
 
 LOCK := --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
