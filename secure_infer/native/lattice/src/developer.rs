@@ -3,6 +3,7 @@
 //! Requires p_b of the hospital's ticket and the secrets v_o of the layer; g is fresh Gaussian noise at every output
 //! coefficient, which drowns e v_o - e_o s (see [`crate::params`]).
 
+use blindread_pool::Workers;
 use blindread_ring::unpack_u64;
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
@@ -21,6 +22,14 @@ use crate::simd::widened;
 /// p_b of one image.
 pub struct DeveloperTicket {
     transformed: Poly,
+    workers: Workers,
+}
+
+/// Work space of one thread.
+struct Scratch {
+    v: Poly,
+    product: Poly,
+    shares: Zeroizing<Vec<u32>>,
 }
 
 impl DeveloperTicket {
@@ -39,10 +48,26 @@ impl DeveloperTicket {
             return Err(LatticeError::Range("p_b"));
         }
         forward(&mut transformed);
-        Ok(Self { transformed })
+        let workers = Workers::one();
+        Ok(Self {
+            transformed,
+            workers,
+        })
+    }
+
+    /// The same ticket, with which output channels are divided among these threads.
+    #[must_use]
+    pub fn with_workers(self, workers: &Workers) -> Self {
+        Self {
+            workers: workers.clone(),
+            ..self
+        }
     }
 
     /// Fills `out` \[O, Ho, Wo\] with the developer's shares of a layer's output, below 2^ring_bits.
+    ///
+    /// Each output channel has a generator of its own, seeded in order by `rng`, since a Gaussian takes as much of a
+    /// stream as it happens to need.
     ///
     /// # Errors
     /// [`LatticeError`] when a buffer's length or the ring does not fit, or the secrets are not ternary.
@@ -59,22 +84,50 @@ impl DeveloperTicket {
         LatticeError::check_len("output", out.len(), layout.shape().out_len())?;
         let mut prg = Prg::from_rng(rng);
         let pixels = layout.shape().out_height() * layout.shape().out_width();
-        let (mut v, mut product) = (Poly::zero(), Poly::zero());
-        let mut shares = Zeroizing::new(vec![0u32; N]);
-        for (index, secret) in secrets.chunks_exact(SECRET).enumerate() {
-            let (output, residue) = (index / layout.residues(), index % layout.residues());
-            unpack_ternary(secret, &mut v)?;
-            forward(&mut v);
-            pointwise(&v, &self.transformed, &mut product);
-            inverse(&mut product);
-            let end = layout.outputs_end(residue);
-            let (product, shares) = (&mut product[..end], &mut shares[..end]);
-            product
-                .iter_mut()
-                .for_each(|value| *value = add_small(*value, drowning(&mut prg)));
-            widened(|| round_products(product, ring_bits, shares));
-            layout.place_outputs(residue, shares, &mut out[output * pixels..][..pixels]);
-        }
+        let mut seeds = Zeroizing::new(vec![[0; 32]; layout.out_polys() / layout.residues()]);
+        seeds.iter_mut().for_each(|seed| prg.fill(seed));
+        let mut states: Vec<_> = (0..self.workers.threads())
+            .map(|_| Scratch {
+                v: Poly::zero(),
+                product: Poly::zero(),
+                shares: Zeroizing::new(vec![0; N]),
+            })
+            .collect();
+        let outputs = secrets
+            .chunks_exact(layout.residues() * SECRET)
+            .zip(out.chunks_exact_mut(pixels))
+            .zip(seeds.iter());
+        self.workers
+            .try_each_with(&mut states, outputs, |scratch, ((secrets, out), seed)| {
+                let mut prg = Prg::from_seed(seed);
+                for (residue, secret) in secrets.chunks_exact(SECRET).enumerate() {
+                    let end = layout.outputs_end(residue);
+                    self.share(scratch, secret, end, ring_bits, &mut prg)?;
+                    layout.place_outputs(residue, &scratch.shares[..end], out);
+                }
+                Ok(())
+            })
+    }
+
+    /// The first `end` shares of one output polynomial, in the scratch's shares.
+    fn share(
+        &self,
+        scratch: &mut Scratch,
+        secret: &[u8],
+        end: usize,
+        ring_bits: u32,
+        prg: &mut Prg,
+    ) -> Result<(), LatticeError> {
+        let Scratch { v, product, shares } = scratch;
+        unpack_ternary(secret, v)?;
+        forward(v);
+        pointwise(v, &self.transformed, product);
+        inverse(product);
+        let (product, shares) = (&mut product[..end], &mut shares[..end]);
+        product
+            .iter_mut()
+            .for_each(|value| *value = add_small(*value, drowning(prg)));
+        widened(|| round_products(product, ring_bits, shares));
         Ok(())
     }
 }

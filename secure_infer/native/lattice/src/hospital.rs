@@ -9,6 +9,7 @@
 //! NOTE: pixels of the padded raster that no tap reads (strides that skip whole phases) get masks from `rng`, since
 //! callers mask every pixel.
 
+use blindread_pool::Workers;
 use blindread_ring::{pack_u64, unpack_u64};
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
@@ -20,7 +21,7 @@ use crate::ntt::{Poly, forward, inverse, pointwise};
 use crate::params::{HINT_BITS, N, Q, Q_BITS};
 use crate::prg::{BUFFER, Prg};
 use crate::rounding::{HALF, scale};
-use crate::sample::{Public, add_errors, lift, public, ternary};
+use crate::sample::{ERROR_REFILLS, Public, add_errors, lift, public, ternary};
 use crate::simd::widened;
 
 /// Bytes of p_b.
@@ -29,6 +30,27 @@ pub(crate) const KEY: usize = N * Q_BITS as usize / 8;
 /// The secret s of one image. Zeroed on drop; to be used for one image only, and then dropped.
 pub struct HospitalSecret {
     transformed: Poly,
+    workers: Workers,
+}
+
+/// Buffers of the generator for the masks of one polynomial: its errors and its roundings.
+const MASK_REFILLS: usize = ERROR_REFILLS + N * 4 / BUFFER;
+
+/// Work space of one thread.
+struct Scratch {
+    poly: Poly,
+    product: Poly,
+    words: Zeroizing<Vec<u32>>,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        Self {
+            poly: Poly::zero(),
+            product: Poly::zero(),
+            words: Zeroizing::new(vec![0; N]),
+        }
+    }
 }
 
 impl HospitalSecret {
@@ -44,7 +66,21 @@ impl HospitalSecret {
         add_errors(&mut prg, &mut product);
         let mut message = Vec::with_capacity(KEY);
         pack_u64(&product[..], Q_BITS, &mut message);
-        (Self { transformed }, message)
+        let workers = Workers::one();
+        let this = Self {
+            transformed,
+            workers,
+        };
+        (this, message)
+    }
+
+    /// The same secret, with which polynomials are divided among these threads.
+    #[must_use]
+    pub fn with_workers(self, workers: &Workers) -> Self {
+        Self {
+            workers: workers.clone(),
+            ..self
+        }
     }
 
     /// Fills `padded` \[C, Hp, Wp\] with the masks of a layer's padded input, below 2^ring_bits.
@@ -70,37 +106,72 @@ impl HospitalSecret {
             fill_uniform(&mut prg, ring_bits, padded);
         }
         let raster = layout.shape().padded_height() * layout.shape().padded_width();
-        let (mut poly, mut scratch) = (Poly::zero(), Poly::zero());
-        let mut masks = Zeroizing::new(vec![0u32; N]);
-        let mut plane = Zeroizing::new(vec![0u32; phases.pixels()]);
-        for batch in 0..layout.in_polys() / layout.residues() {
-            let planes = layout.planes_of(batch);
-            for residue in 0..layout.residues() {
-                let index = first_index.wrapping_add((batch * layout.residues() + residue) as u64);
-                public(public_seed, Public::Input(index), &mut poly);
-                pointwise(&poly, &self.transformed, &mut scratch);
-                inverse(&mut scratch);
-                add_errors(&mut prg, &mut scratch);
-                round_masks(&mut prg, &scratch, ring_bits, &mut masks);
-                let column = plane[residue.min(phases.pixels())..]
-                    .iter_mut()
-                    .step_by(layout.residues());
-                column
-                    .zip(masks.iter())
-                    .for_each(|(pixel, &mask)| *pixel = mask);
-            }
-            let first = planes.start;
-            for index in planes {
-                let pixels = if layout.residues() > 1 {
-                    &plane[..]
-                } else {
-                    &masks[(index - first) * phases.pixels()..][..phases.pixels()]
-                };
-                let (channel, phase) = (index / phases.origins.len(), index % phases.origins.len());
-                phases.scatter(pixels, phase, &mut padded[channel * raster..][..raster]);
-            }
-        }
+        // The masks of a polynomial take a fixed part of the stream, so threads can take polynomials in any order.
+        let (batches, channels) = layout.whole_channels();
+        let all = layout.in_polys() / layout.residues();
+        let mut states: Vec<_> = (0..self.workers.threads())
+            .map(|_| {
+                let plane = Zeroizing::new(vec![0u32; phases.pixels()]);
+                (Scratch::new(), plane, prg.fork())
+            })
+            .collect();
+        self.workers.each_with(
+            &mut states,
+            padded.chunks_mut(channels * raster).enumerate(),
+            |(scratch, plane, own), (index, padded)| {
+                for batch in index * batches..all.min((index + 1) * batches) {
+                    let planes = layout.planes_of(batch);
+                    for residue in 0..layout.residues() {
+                        let place = batch * layout.residues() + residue;
+                        own.seek(&prg, place * MASK_REFILLS);
+                        let index = first_index.wrapping_add(place as u64);
+                        self.masks(scratch, public_seed, index, ring_bits, own);
+                        let column = plane[residue.min(phases.pixels())..]
+                            .iter_mut()
+                            .step_by(layout.residues());
+                        column
+                            .zip(scratch.words.iter())
+                            .for_each(|(pixel, &mask)| *pixel = mask);
+                    }
+                    let first = planes.start;
+                    for plane_index in planes {
+                        let pixels = if layout.residues() > 1 {
+                            &plane[..]
+                        } else {
+                            &scratch.words[(plane_index - first) * phases.pixels()..]
+                                [..phases.pixels()]
+                        };
+                        let (channel, phase) = (
+                            plane_index / phases.origins.len() - index * channels,
+                            plane_index % phases.origins.len(),
+                        );
+                        phases.scatter(pixels, phase, &mut padded[channel * raster..][..raster]);
+                    }
+                }
+            },
+        );
         Ok(())
+    }
+
+    /// The masks of one input polynomial, in the scratch's words.
+    fn masks(
+        &self,
+        scratch: &mut Scratch,
+        public_seed: &[u8; 32],
+        index: u64,
+        ring_bits: u32,
+        prg: &mut Prg,
+    ) {
+        let Scratch {
+            poly,
+            product,
+            words,
+        } = scratch;
+        public(public_seed, Public::Input(index), poly);
+        pointwise(poly, &self.transformed, product);
+        inverse(product);
+        add_errors(prg, product);
+        round_masks(prg, product, ring_bits, words);
     }
 
     /// Fills `out` \[O, Ho, Wo\] with the hospital's shares of a layer's output, below 2^ring_bits.
@@ -118,21 +189,43 @@ impl HospitalSecret {
         LatticeError::check_len("hints", hints.len(), hint_len(layout))?;
         LatticeError::check_len("output", out.len(), layout.shape().out_len())?;
         let pixels = layout.shape().out_height() * layout.shape().out_width();
-        let (mut poly, mut product) = (Poly::zero(), Poly::zero());
-        let mut shares = Zeroizing::new(vec![0u32; N]);
-        for (index, hint) in hints.chunks_exact(HINT).enumerate() {
-            let (output, residue) = (index / layout.residues(), index % layout.residues());
-            unpack_u64(hint, HINT_BITS, &mut poly[..])?;
-            // centred: values from 2^35 on stand for negative ones
-            poly.iter_mut()
-                .for_each(|value| *value += (*value >> (HINT_BITS - 1)) * (Q - (1 << HINT_BITS)));
-            forward(&mut poly);
-            pointwise(&poly, &self.transformed, &mut product);
-            inverse(&mut product);
-            let product = &*product;
-            widened(|| round_hint_products(product, ring_bits, &mut shares));
-            layout.place_outputs(residue, &shares, &mut out[output * pixels..][..pixels]);
-        }
+        let mut states: Vec<_> = (0..self.workers.threads())
+            .map(|_| Scratch::new())
+            .collect();
+        let outputs = hints
+            .chunks_exact(layout.residues() * HINT)
+            .zip(out.chunks_exact_mut(pixels));
+        self.workers
+            .try_each_with(&mut states, outputs, |scratch, (hints, out)| {
+                for (residue, hint) in hints.chunks_exact(HINT).enumerate() {
+                    self.share(scratch, hint, ring_bits)?;
+                    layout.place_outputs(residue, &scratch.words, out);
+                }
+                Ok(())
+            })
+    }
+
+    /// The share of one output polynomial, in the scratch's words.
+    fn share(
+        &self,
+        scratch: &mut Scratch,
+        hint: &[u8],
+        ring_bits: u32,
+    ) -> Result<(), LatticeError> {
+        let Scratch {
+            poly,
+            product,
+            words,
+        } = scratch;
+        unpack_u64(hint, HINT_BITS, &mut poly[..])?;
+        // centred: values from 2^35 on stand for negative ones
+        poly.iter_mut()
+            .for_each(|value| *value += (*value >> (HINT_BITS - 1)) * (Q - (1 << HINT_BITS)));
+        forward(poly);
+        pointwise(poly, &self.transformed, product);
+        inverse(product);
+        let product = &**product;
+        widened(|| round_hint_products(product, ring_bits, words));
         Ok(())
     }
 }

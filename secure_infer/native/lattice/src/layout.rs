@@ -79,6 +79,15 @@ impl Layout {
         from..planes.min(from + self.planes_per_poly)
     }
 
+    /// The smallest number of polynomials (or J of them) whose planes are whole channels, and how many channels.
+    pub(crate) fn whole_channels(&self) -> (usize, usize) {
+        let phases = self.phases.origins.len();
+        let batches = (1..phases)
+            .find(|batches| (batches * self.planes_per_poly).is_multiple_of(phases))
+            .unwrap_or(phases);
+        (batches, batches * self.planes_per_poly / phases)
+    }
+
     /// The summands of output polynomial `index`, input polynomial by input polynomial.
     pub(crate) fn terms(&self, index: usize) -> Vec<Term> {
         let (output, residue) = (index / self.residues, index % self.residues);

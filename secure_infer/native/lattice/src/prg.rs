@@ -46,6 +46,23 @@ impl Prg {
         prg
     }
 
+    /// A second generator at the same place, for a thread that takes other buffers of the stream.
+    pub(crate) fn fork(&self) -> Self {
+        Self {
+            cipher: self.cipher.clone(),
+            counter: self.counter,
+            buffer: self.buffer,
+            used: self.used,
+        }
+    }
+
+    /// Goes to where `origin`, which this is a fork of, would be after that many [`Self::refill`]s.
+    pub(crate) fn seek(&mut self, origin: &Self, refills: usize) {
+        let blocks = refills as u128 * (BUFFER / 16) as u128;
+        self.counter = origin.counter.wrapping_add(blocks);
+        self.used = BUFFER;
+    }
+
     /// Fills any number of bytes; long runs go past the buffer.
     pub fn fill(&mut self, mut out: &mut [u8]) {
         let held = out.len().min(BUFFER - self.used);
@@ -144,6 +161,19 @@ mod tests {
         Prg::from_seed(&seed).fill(&mut out);
         let expected = 0x69c4_e0d8_6a7b_0430_d8cd_b780_70b4_c55a_u128;
         assert_eq!(out, expected.to_be_bytes());
+    }
+
+    #[test]
+    fn fork_reads_any_buffer_of_the_origins_stream() {
+        let mut origin = Prg::from_seed(&[7; 32]);
+        origin.fill(&mut [0; 100]);
+        let mut fork = origin.fork();
+        let place = origin.fork();
+        let buffers: Vec<_> = (0..5).map(|_| *origin.refill()).collect();
+        for index in [3, 0, 4, 1, 2, 2] {
+            fork.seek(&place, index);
+            assert_eq!(fork.refill(), &buffers[index]);
+        }
     }
 
     #[test]

@@ -87,6 +87,9 @@ pub(crate) fn lift(values: &[i8], out: &mut Poly) {
     }
 }
 
+/// Buffers of the generator that [`add_errors`] takes.
+pub(crate) const ERROR_REFILLS: usize = N * 8 / BUFFER;
+
 /// Adds a centred binomial error of standard deviation 3.24 to every coefficient.
 pub(crate) fn add_errors(prg: &mut Prg, poly: &mut Poly) {
     for values in poly.chunks_mut(BUFFER / 8) {

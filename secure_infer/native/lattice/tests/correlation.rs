@@ -5,6 +5,7 @@
 use blindread_lattice::{
     DeveloperTicket, HospitalSecret, LatticeError, Layout, Prg, hint_len, hints, params, secret_len,
 };
+use blindread_pool::Workers;
 use blindread_ring::{ConvKernel, ConvShape, ConvSpec};
 use proptest::prelude::*;
 use rand_core::Rng;
@@ -31,6 +32,16 @@ fn centred(word: u32, bits: u32) -> f64 {
 
 /// Runs the whole correlation and returns masks and both output shares.
 fn correlate(spec: ConvSpec, weights: &[i16], bits: u32, prg: &mut Prg) -> [Vec<u32>; 3] {
+    correlate_with(&Workers::one(), spec, weights, bits, prg)
+}
+
+fn correlate_with(
+    workers: &Workers,
+    spec: ConvSpec,
+    weights: &[i16],
+    bits: u32,
+    prg: &mut Prg,
+) -> [Vec<u32>; 3] {
     let shape = ConvShape::new(spec).unwrap();
     let layout = Layout::new(&shape);
     let (public_hints, secrets) = hints(&layout, weights, &SEED, 1000, prg, 2).unwrap();
@@ -39,7 +50,8 @@ fn correlate(spec: ConvSpec, weights: &[i16], bits: u32, prg: &mut Prg) -> [Vec<
         (hint_len(&layout), secret_len(&layout))
     );
     let (secret, p_b) = HospitalSecret::new(&SEED, prg);
-    let ticket = DeveloperTicket::new(&p_b).unwrap();
+    let secret = secret.with_workers(workers);
+    let ticket = DeveloperTicket::new(&p_b).unwrap().with_workers(workers);
     let mut masks = vec![u32::MAX; shape.padded_len()];
     let [mut h, mut d] = [
         vec![u32::MAX; shape.out_len()],
@@ -211,6 +223,26 @@ fn two_calls_use_different_randomness() {
         .unwrap()
     };
     assert!(again(1).0 == again(3).0);
+}
+
+#[test]
+fn masks_and_shares_are_the_same_for_any_number_of_threads() {
+    // many channels in a polynomial; several polynomials for one; four phases, a channel's in different polynomials
+    for spec in [
+        square(70, 20, 9, 1, 1),
+        square(2, 46, 3, 1, 1),
+        square(1, 100, 5, 7, 2),
+        square(7, 50, 5, 3, 2),
+        square(3, 40, 2, 1, 2),
+    ] {
+        let weights = vec![-3; ConvShape::new(spec).unwrap().weights_len()];
+        let [expected, two, three] = [1, 2, 3].map(|threads| {
+            let workers = Workers::new(threads).unwrap();
+            let mut prg = Prg::from_seed(&[81; 32]);
+            correlate_with(&workers, spec, &weights, 27, &mut prg)
+        });
+        assert!(two == expected && three == expected, "{spec:?}");
+    }
 }
 
 #[test]

@@ -139,6 +139,41 @@ impl Workers {
         });
     }
 
+    /// As [`Self::each_with`], for work that can fail.
+    ///
+    /// # Errors
+    /// That of the first item in order whose work failed, after all the others were worked on as well.
+    ///
+    /// # Panics
+    /// As [`Self::each_with`].
+    pub fn try_each_with<S, I, E>(
+        &self,
+        states: &mut [S],
+        items: I,
+        work: impl Fn(&mut S, I::Item) -> Result<(), E> + Sync,
+    ) -> Result<(), E>
+    where
+        S: Send,
+        E: Send,
+        I: IntoIterator<IntoIter: Send, Item: Send>,
+    {
+        let failed = Mutex::new(None);
+        let items = items.into_iter().enumerate();
+        self.each_with(states, items, |state, (index, item)| {
+            if let Err(error) = work(state, item) {
+                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                match &*failed {
+                    Some((first, _)) if *first < index => {}
+                    _ => *failed = Some((index, error)),
+                }
+            }
+        });
+        match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some((_, error)) => Err(error),
+            None => Ok(()),
+        }
+    }
+
     /// The results of `work` on every item, in the items' order.
     ///
     /// # Panics

@@ -62,6 +62,21 @@ fn a_state_belongs_to_one_thread_and_bounds_how_many_work() {
 }
 
 #[test]
+fn the_first_failure_in_order_is_reported_and_nothing_left_out() {
+    for threads in [1, 2, 3] {
+        let workers = Workers::new(threads).unwrap();
+        let mut done = vec![0; threads];
+        let failed = workers.try_each_with(&mut done, 0..1000, |done, i| {
+            *done += 1;
+            if i % 300 == 299 { Err(i) } else { Ok(()) }
+        });
+        assert_eq!((failed, done.iter().sum()), (Err(299), 1000));
+        let fine = workers.try_each_with(&mut done, 0..1000, |_, _| Ok::<(), ()>(()));
+        assert_eq!(fine, Ok(()));
+    }
+}
+
+#[test]
 fn a_panic_reaches_the_caller_and_the_workers_survive_it() {
     for threads in [1, 2, 3] {
         let workers = Workers::new(threads).unwrap();

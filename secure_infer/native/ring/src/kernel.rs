@@ -5,6 +5,10 @@
 //! out first by splitting the raster in phases. Outputs are computed in blocks of up to six channels, so that
 //! the accumulators of a block stay in registers.
 
+use std::ops::Range;
+
+use blindread_pool::Workers;
+
 use crate::shape::{ConvShape, Phases};
 use crate::simd;
 
@@ -46,6 +50,10 @@ pub(crate) const BLOCK: usize = 6;
 const MAX_ROWS: usize = 1024;
 /// Words of a slab: it stays in L2.
 const MAX_SLAB: usize = 48 << 10;
+/// Products below which a convolution is not divided: some 50 us.
+const MIN_PRODUCTS: usize = 1 << 20;
+/// Parts for each thread, so that none waits long for the last.
+const PARTS_PER_THREAD: usize = 2;
 
 /// A convolution with its weights in the order in which the inner loop reads them.
 ///
@@ -130,6 +138,11 @@ impl ConvKernel {
     /// Does nothing but fill `out` with zeros when a length does not fit the shape (`padded_len`, `out_len`);
     /// callers own these buffers.
     pub fn apply(&self, padded: &[u32], out: &mut [u32]) {
+        self.apply_with(&Workers::one(), padded, out);
+    }
+
+    /// As [`Self::apply`], with the output channels divided among threads.
+    pub fn apply_with(&self, workers: &Workers, padded: &[u32], out: &mut [u32]) {
         debug_assert_eq!(
             (padded.len(), out.len()),
             (self.shape.padded_len(), self.shape.out_len())
@@ -139,7 +152,7 @@ impl ConvKernel {
             return;
         }
         if self.phases.is_identity() {
-            self.apply_planes(padded, out);
+            self.apply_planes(workers, padded, out);
             return;
         }
         let raster = self.shape.padded_height() * self.shape.padded_width();
@@ -148,29 +161,58 @@ impl ConvKernel {
                 0;
                 self.shape.spec().in_channels * self.phases.origins.len() * self.phases.pixels()
             ];
-        let mut plane = planes.chunks_exact_mut(self.phases.pixels());
-        for channel in padded.chunks_exact(raster) {
-            for (phase, out) in (0..self.phases.origins.len()).zip(&mut plane) {
-                self.phases.gather(channel, phase, out);
-            }
-        }
-        self.apply_planes(&planes, out);
+        let pixels = self.phases.pixels();
+        let channels = planes.chunks_exact_mut(self.phases.origins.len() * pixels);
+        workers.each(
+            padded.chunks_exact(raster).zip(channels),
+            |(channel, planes)| {
+                for (phase, plane) in planes.chunks_exact_mut(pixels).enumerate() {
+                    self.phases.gather(channel, phase, plane);
+                }
+            },
+        );
+        self.apply_planes(workers, &planes, out);
     }
 
     /// The convolution of phases: `planes[C * phases, height, width]`.
-    fn apply_planes(&self, planes: &[u32], out: &mut [u32]) {
+    fn apply_planes(&self, workers: &Workers, planes: &[u32], mut out: &mut [u32]) {
+        let products = self.shape.out_len() * self.shape.group_inputs() * self.phases.taps.len();
+        let count = match workers.threads() {
+            1 => 1,
+            _ if products < MIN_PRODUCTS => 1,
+            threads => PARTS_PER_THREAD * threads,
+        };
+        let pixels = self.shape.out_height() * self.shape.out_width();
+        let outputs = self.shape.group_outputs();
+        let parts: Vec<_> = parts(self.shape.spec().groups, outputs, count)
+            .map(|part| {
+                let channels = part.groups.len() * part.outputs.len();
+                let (own, rest) = std::mem::take(&mut out).split_at_mut(channels * pixels);
+                out = rest;
+                (part, own)
+            })
+            .collect();
+        workers.each(parts, |(part, out)| self.apply_part(planes, &part, out));
+    }
+
+    /// The output channels of a part.
+    fn apply_part(&self, planes: &[u32], part: &Part, out: &mut [u32]) {
         let (plan, inputs, outputs) = (
             &self.plan,
             self.shape.group_inputs(),
             self.shape.group_outputs(),
         );
+        let own = part.outputs.len();
         let planes_per_channel = self.phases.origins.len();
         let positions = (self.shape.out_height() - 1) * self.phases.width + self.shape.out_width();
         let mut slab = vec![0; plan.slab_len(planes_per_channel)];
-        let mut acc = vec![0; outputs * plan.tile];
+        let mut acc = vec![0; own * plan.tile];
+        let rows_of = |channels| plan.rows(channels, self.phases.taps.len());
+        // every slab but a group's last holds `plan.channels`
+        let group_rows =
+            inputs / plan.channels * rows_of(plan.channels) + rows_of(inputs % plan.channels);
         for start in (0..positions).step_by(plan.tile) {
-            let mut panels = &self.panels[..];
-            for group in 0..self.shape.spec().groups {
+            for group in part.groups.clone() {
                 for from in (0..inputs).step_by(plan.channels) {
                     let count = plan.channels.min(inputs - from);
                     let plane = (group * inputs + from) * planes_per_channel;
@@ -181,10 +223,14 @@ impl ConvKernel {
                         count,
                         &mut slab,
                     );
-                    let rows = plan.rows(count, self.phases.taps.len());
+                    let rows = rows_of(count);
+                    let before = group * group_rows + from / plan.channels * rows_of(plan.channels);
+                    let panels = &self.panels[before * outputs..];
                     for (at, block) in blocks(outputs) {
-                        let (panel, rest) = panels.split_at(rows * block);
-                        panels = rest;
+                        if !part.outputs.contains(&at) {
+                            continue;
+                        }
+                        let panel = &panels[rows * at..rows * (at + block)];
                         let operands = Block {
                             slab: &slab,
                             row: plan.row,
@@ -193,11 +239,12 @@ impl ConvKernel {
                             tile: plan.tile,
                             first: from == 0,
                         };
+                        let at = at - part.outputs.start;
                         let acc = &mut acc[at * plan.tile..(at + block) * plan.tile];
                         simd::multiply(plan.instructions, block, &operands, acc);
                     }
                 }
-                self.crop(&acc, start, group * outputs, out);
+                self.crop(&acc, start, (group - part.groups.start) * own, out);
             }
         }
     }
@@ -237,6 +284,39 @@ fn blocks(outputs: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..count).map(move |i| {
         let (from, to) = (i * outputs / count, (i + 1) * outputs / count);
         (from, to - from)
+    })
+}
+
+/// Output channels that are computed together: some groups, or some blocks of the only group.
+struct Part {
+    groups: Range<usize>,
+    /// Of each group.
+    outputs: Range<usize>,
+}
+
+/// Cuts all output channels in at most `count` parts of nearly equal size, in order.
+fn parts(groups: usize, outputs: usize, count: usize) -> impl Iterator<Item = Part> {
+    let edges: Vec<usize> = if groups > 1 {
+        (0..=groups).collect()
+    } else {
+        let starts = blocks(outputs).map(|(at, _)| at);
+        starts.chain([outputs]).collect()
+    };
+    let units = edges.len() - 1;
+    let count = count.min(units);
+    (0..count).map(move |i| {
+        let range = edges[i * units / count]..edges[(i + 1) * units / count];
+        if groups > 1 {
+            Part {
+                groups: range,
+                outputs: 0..outputs,
+            }
+        } else {
+            Part {
+                groups: 0..groups,
+                outputs: range,
+            }
+        }
     })
 }
 

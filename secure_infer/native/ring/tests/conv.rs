@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests, which clippy does not recognise as such
 
+use blindread_pool::Workers;
 use blindread_ring::{ConvKernel, ConvShape, ConvSpec, Instructions};
 use proptest::prelude::*;
 
@@ -66,6 +67,11 @@ fn check(spec: ConvSpec, seed: u64) {
         let mut out = vec![7; shape.out_len()];
         kernel.apply(&padded, &mut out);
         assert!(out == expected, "{spec:?} on {set:?}");
+        for threads in [2, 3] {
+            out.fill(7);
+            kernel.apply_with(&Workers::new(threads).unwrap(), &padded, &mut out);
+            assert!(out == expected, "{spec:?} on {set:?}, {threads} threads");
+        }
     }
 }
 
@@ -105,6 +111,22 @@ proptest! {
     fn convolution_of_any_shape_equals_the_definition(spec in specs(), seed in any::<u32>()) {
         check(spec, u64::from(seed));
     }
+}
+
+#[test]
+fn depthwise_convolution_divided_by_groups_equals_the_definition() {
+    let spec = ConvSpec {
+        in_channels: 67,
+        in_height: 40,
+        in_width: 45,
+        out_channels: 134,
+        kernel: [3, 3],
+        stride: [1, 1],
+        dilation: [1, 1],
+        padding: [1, 1, 1, 1],
+        groups: 67,
+    };
+    check(spec, 4);
 }
 
 #[test]
