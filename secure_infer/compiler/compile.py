@@ -43,6 +43,9 @@ _DEVIATIONS = 4.0
 HELD_OUT = 4
 """Calibration images that are set aside to judge the program by."""
 
+HEADROOM = 0.8
+"""How much of a window or truncation range held-out images may use up."""
+
 
 @dataclass(frozen=True)
 class CompiledModel:
@@ -208,7 +211,7 @@ def compile_model(
         accepted = not len(unseen)
         if not accepted:
             verdict = compiled.judge(unseen, progress=progress)
-            accepted = verdict["expected_error"] <= options.tolerance and not verdict["outside"]
+            accepted = verdict["expected_error"] <= options.tolerance and verdict["peak"] <= HEADROOM
             tried.append({"precision": name, **verdict, "accepted": accepted})
         if accepted:
             break

@@ -78,7 +78,7 @@ class MaxPool:
 
     Made of ``max(a, b) = b + ReLU(a - b)``, along the width and then along the height. With
     ``window = (m, k)``, every difference must be below ``2**(k-1) - 2**m`` in magnitude, and each
-    comparison may be off by less than ``2**m``.
+    comparison may be off by up to ``2**(m-1)``.
     """
 
     op: ClassVar[str] = "max_pool"
@@ -96,7 +96,7 @@ class Relu:
     """``y = x + threshold[c]``; ``b = [y >= 0] xor flip[c]``; ``out = b * y``.
 
     With ``window = (m, k)``: requires ``|y| < 2**(k-1) - 2**m``, and b may be wrong where
-    ``|y| < 2**m``. The threshold (int32 [C]) and flip (uint8 [C]) are private parameters.
+    ``-2**(m-1) <= y < 2**(m-1)``. The threshold (int32 [C]) and flip (uint8 [C]) are private parameters.
     """
 
     op: ClassVar[str] = "relu"

@@ -41,13 +41,13 @@ class PrecisionOptions:
         from the first layer's weights.
     """
 
-    window_low: int = 1
-    window_high: int = 12
-    pool_low: int = 0
-    margin: float = 8.0
+    window_low: int = 3
+    window_high: int = 11
+    pool_low: int = 1
+    margin: float = 4.0
     clamp_margin: float = 4.0
     shift: int = 14
-    ring_bits: int = 27
+    ring_bits: int = 26
     final_ring_bits: int = 31
     final_margin: float = 8.0
     pooled_shift: int = 2
@@ -74,8 +74,14 @@ def _check(name: str, value: float, low: float, high: float) -> None:
 
 LADDER: tuple[tuple[str, PrecisionOptions], ...] = (
     ("compact", PrecisionOptions()),
-    ("standard", PrecisionOptions(window_low=3, window_high=14, shift=13, ring_bits=28)),
-    ("fine", PrecisionOptions(window_low=4, window_high=16, pool_low=1, ring_bits=31)),
+    ("standard", PrecisionOptions(window_low=1, window_high=12, pool_low=0, margin=8.0, ring_bits=27)),
+    (
+        "fine",
+        PrecisionOptions(window_low=3, window_high=14, pool_low=0, margin=8.0, shift=13, ring_bits=28),
+    ),
+    ("finest", PrecisionOptions(window_low=4, window_high=16, pool_low=1, margin=8.0, ring_bits=31)),
 )
-"""From cheap to accurate. Units get 4 times finer from one to the next, while windows stay 11 or 12
-bits wide: what is gained is less rounding; only values below ``2**m`` finer units compare freely."""
+"""From cheap to accurate. A window of 8 bits needs two look-ups, one of 9 to 11 bits three. ``compact`` has the
+units of ``standard`` and half its margin; it leaves more low bits unread, which costs little because the
+comparison is centred. From there on units get 4 times finer from one to the next: what is gained is less
+rounding."""

@@ -3,7 +3,8 @@
 With ``rng=None`` every step is the function written at its class (exact sums, truncations rounded
 half up, exact comparisons inside the window). With a generator, the protocol's own roundings are
 drawn as well: delta uniform on the inputs of linear layers but not at padding, the developer's
-Gaussian g, the probabilistic truncation, and comparisons that ignore the bits below the window.
+Gaussian g, the probabilistic truncation, and comparisons that ignore the bits below the window (centred:
+``b`` is drawn where ``-2**(m-1) <= y < 2**(m-1)``).
 Either way a value outside its window compares as the protocol would compare it, by bit k-1.
 """
 
@@ -55,7 +56,7 @@ class StepStatistics:
     outside : int
         Of these, how many violated the step's requirement (window, or truncation range).
     below : int
-        How many were below ``2**m`` in magnitude, where a comparison may go either way.
+        How many were below ``2**(m-1)`` in magnitude, where a comparison may go either way.
     peak : float
         Largest magnitude seen, as a fraction of the largest allowed.
     """
@@ -224,10 +225,11 @@ class _Walk:
     def not_negative(self, step: Relu | ReluClipped | MaxPool, y: Int64) -> NDArray[np.bool_]:
         """[y >= 0] as the masked carry chain finds it from the bits of the window."""
         low, high = step.window
+        centre = (1 << low) >> 1
         if self.observer is not None:
-            self.observer.tested(step, y, (1 << (high - 1)) - (1 << low), 1 << low)
+            self.observer.tested(step, y, (1 << (high - 1)) - (1 << low), centre)
         if self.rng is not None and low:
-            y = ((y - self.rng.integers(0, 1 << low, y.shape)) >> low) << low
+            y = ((y + centre - self.rng.integers(0, 1 << low, y.shape)) >> low) << low
         positive: NDArray[np.bool_] = (y >> (high - 1)) & 1 == 0
         return positive
 

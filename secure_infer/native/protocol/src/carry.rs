@@ -2,7 +2,9 @@
 //!
 //! Reference: `SECURITY.md`, "Sign". Function: with y = y_H + y_D mod 2^ell, A and B the bits [m, k)
 //! of the shares, n = k - m: D learns beta = b xor pi, H knows pi, b = \[y >= 0\].
-//! Requires: |y| < 2^(k-1) - 2^m. Error: b may be wrong only where |y| < 2^m.
+//! Requires: |y| < 2^(k-1) - 2^m. Error: b may be wrong only where -2^(m-1) <= y < 2^(m-1), as often
+//! as y is far from that range's other end: D adds 2^(m-1) to its share ([`centre`]), or the bits below
+//! m, which the chain does not read, would turn small positive y into 0 alone.
 //! Rounds: one per chunk. Bits online: for a chunk whose index has s bits, 4 to H and 2^s to D.
 //! Security: semi-honest; D sees table entries masked by pads of a 1-of-16 OT and the entry that it
 //! chose, masked by a fresh bit of H; H sees indices masked by the uniform omega.
@@ -72,6 +74,12 @@ pub fn chunks([low, high]: [u32; 2]) -> Vec<Chunk> {
     chunks
 }
 
+/// What D adds to its share before it reads the bits of a window [m, k): half of what stays unread.
+#[must_use]
+pub fn centre([low, _]: [u32; 2]) -> u32 {
+    (1 << low) >> 1
+}
+
 /// Bit `position` of every share.
 pub fn bits(shares: &[u32], position: u32, out: &mut [u8]) {
     for (bit, &y) in out.iter_mut().zip(shares) {
@@ -110,11 +118,11 @@ pub fn answer(tables: &[u16], pads: &[u16], delta: &[u8], out: &mut [u16]) {
     }
 }
 
-/// D, online: the index into each table, from the digits of `y` and the masked carries.
-pub fn indices(chunk: Chunk, y: &[u32], carry: &[u8], out: &mut [u8]) {
+/// D, online: the index into each table, from the digits of `y + centre` and the masked carries.
+pub fn indices(chunk: Chunk, y: &[u32], centre: u32, carry: &[u8], out: &mut [u8]) {
     let digit_mask = (1 << chunk.width) - 1;
     for ((index, &y), &carry) in out.iter_mut().zip(y).zip(carry) {
-        *index = (y >> chunk.low & digit_mask) as u8 | carry << chunk.width;
+        *index = (y.wrapping_add(centre) >> chunk.low & digit_mask) as u8 | carry << chunk.width;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Max-pooling as two passes of pairwise maxima, first along rows, then along columns.
 //!
 //! Function: `max(a, b) = b + ReLU(a - b)`, where H chooses its share so that the result carries the
-//! mask it wants. Requires: the window of the step holds for every difference. Error: below 2^m per
+//! mask it wants. Requires: the window of the step holds for every difference. Error: up to 2^(m-1) per
 //! comparison. Rounds: those of one ReLU per comparison of a window, `(width - 1) + (height - 1)`.
 //! Security: that of [`crate::relu`].
 //! Which elements meet which is public; this file only lists it.

@@ -1,7 +1,8 @@
 //! ReLU on shares: the sign by [`crate::carry`], then the product by [`crate::mux`].
 //!
 //! Function: D learns z = b * y - r', b = \[y >= 0\] xor flip, for y = y_H + y_D mod 2^ell and H's r'.
-//! Requires: |y| < 2^(k-1) - 2^m for the window [m, k). Error: below 2^m, only where |y| < 2^m.
+//! Requires: |y| < 2^(k-1) - 2^m for the window [m, k). Error: y or 0 for the other,
+//! only where -2^(m-1) <= y < 2^(m-1).
 //! Rounds: one per chunk and one. Bits online for [1, 12) and ell = 27: 115; offline: one 1-of-16 OT
 //! per chunk, two OTs, ell' bits.
 //! Security: semi-honest; see the parts. Offline material is used once and erased on drop.
@@ -42,6 +43,8 @@ pub struct HospitalRelu {
 pub struct DeveloperRelu {
     chunks: Vec<Chunk>,
     top: u32,
+    /// See [`carry::centre`].
+    centre: u32,
     /// Per chunk: omega in four bits, its pad above.
     picks: Vec<Secret<u8>>,
     choices: Secret<u8>,
@@ -203,6 +206,7 @@ impl DeveloperRelu {
             picks: chunks.iter().map(|_| secret(n)).collect(),
             chunks,
             top: window[1] - 1,
+            centre: carry::centre(window),
             choices: secret(n),
             w: secret(n),
             tau: secret(n),

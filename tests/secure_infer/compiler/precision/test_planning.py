@@ -92,7 +92,7 @@ def test_program_of_any_structure_agrees_with_the_graph(kind, precision):
     assert (
         max(s.peak for s in observer.statistics.values()) < 2 / options.margin + (kind == "separable") * 0.5
     )
-    tolerance = {"compact": 0.02, "standard": 0.008, "fine": 0.004}[precision]
+    tolerance = {"compact": 0.02, "standard": 0.016, "fine": 0.008, "finest": 0.004}[precision]
     assert np.abs(errors).max() < tolerance * np.abs(spread).max()
 
 
@@ -105,7 +105,7 @@ def test_calibration_maxima_reach_the_share_of_the_window_that_the_margin_leaves
         logits(emitted, image, observer=observer)
     relus = [s.peak for name, s in observer.statistics.items() if name in emitted.parameters]
     assert relus
-    assert all(0.05 < peak <= 1.02 * 2 / 8 for peak in relus)
+    assert all(0.05 < peak <= 1.02 * 2 / 4 for peak in relus)
 
 
 def test_convolution_into_relu_is_truncated_once_and_into_sums_not_at_all():
@@ -123,7 +123,7 @@ def test_max_pool_comes_before_truncation_with_a_window_of_raw_sums():
     order = [s.op for s in emitted.program.steps]
     assert order[4:9] == ["linear", "max_pool", "truncate", "relu", "sum_pool"]
     pool = next(s for s in emitted.program.steps if isinstance(s, steps.MaxPool))
-    assert pool.window == (14, 27)
+    assert pool.window == (15, 26)
 
 
 def test_ring_grows_in_the_last_truncation_only():
@@ -250,9 +250,9 @@ def test_calibration_without_images_or_with_values_that_are_not_finite_is_refuse
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"window_low": -1}, {"window_high": 18}, {"window_high": 4}, {"margin": 0.5}, {"shift": 3},
-        {"ring_bits": 26}, {"ring_bits": 32}, {"final_ring_bits": 20}, {"clamp_margin": 9.0},
-        {"input_bits": 17}, {"pooled_shift": 0}, {"pool_low": 3},
+        {"window_low": -1}, {"window_high": 20}, {"window_high": 4}, {"margin": 0.5}, {"shift": 3},
+        {"ring_bits": 25}, {"ring_bits": 32}, {"final_ring_bits": 20}, {"clamp_margin": 9.0},
+        {"input_bits": 17}, {"pooled_shift": 0}, {"pool_low": 5},
     ],
 )  # fmt: skip
 def test_option_outside_its_range_is_refused_by_name(wrong):

@@ -77,7 +77,8 @@ impl Evaluation<'_> {
         y: &[u32],
     ) -> Result<(), ProtocolError> {
         let (beta, index) = (&self.beta[lane.clone()], &mut self.index[lane.clone()]);
-        carry::indices(self.relu.chunks[j], &y[lane.clone()], beta, index);
+        let (chunk, centre) = (self.relu.chunks[j], self.relu.centre);
+        carry::indices(chunk, &y[lane.clone()], centre, beta, index);
         self.bytes.resize(lane.len(), 0);
         let picks = &self.relu.picks[j][lane.clone()];
         for ((delta, &index), &pick) in self.bytes.iter_mut().zip(index.iter()).zip(picks) {
@@ -109,7 +110,7 @@ impl Evaluation<'_> {
     ) -> Result<(), ProtocolError> {
         let (relu, beta, y) = (self.relu, &mut self.beta[lane.clone()], &y[lane.clone()]);
         for ((beta, &y), i) in beta.iter_mut().zip(y).zip(lane.clone()) {
-            *beta ^= 1 ^ (y >> relu.top & 1) as u8 ^ flip(i);
+            *beta ^= 1 ^ (y.wrapping_add(relu.centre) >> relu.top & 1) as u8 ^ flip(i);
         }
         self.words.resize(lane.len(), 0);
         let (flips, mask) = (&mut self.index[lane.clone()], ring_mask(relu.out_bits));
