@@ -9,18 +9,19 @@ window [m, k), n = k - m, in the ring 2^ell with a result in 2^ell':
 - offline: one 1-of-16 OT per chunk, two correlated OTs and a correction of ell' bits to the developer.
 
 Truncation by f from 2^ell to 2^ell' with g = max(0, ell' - (ell - f)) > 0: online 1 bit to the hospital and
-g back, offline one correlated OT and g bits to the developer. OT bytes are SoftSpoken's with f = 4 (Roy
-2022): 31 corrections of 4 bits per 1-of-16 OT, 31 of one bit per correlated OT, sent by the OT's receiver.
+g back, offline one correlated OT and g bits to the developer. What OTs cost stands in `cost_ot`, how vectors
+are cut in `cost_vectors`.
 
-Frames, TLS and the rounding of each message to whole bytes are not in it.
+Frames, TLS, nonces and the rounding of each message to whole bytes are not in it. What an inference takes in
+seconds is in `timing`, the arithmetic behind it in `work`.
 """
 
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from secure_infer.runtime.cost_ot import Kind, OtCost, Supply, supply
+from secure_infer.runtime.cost_vectors import chunk_index_bits, groups, lanes, stripes, vectors
 from secure_infer.runtime.program import (
-    Add,
-    Concat,
     Input,
     Linear,
     MaxPool,
@@ -30,15 +31,14 @@ from secure_infer.runtime.program import (
     ReluClipped,
     Step,
     Truncate,
-    sources,
 )
 
-PARITY_BITS: Final = 31
-"""Corrections per OT: one for each of the 32 punctured PRFs but the first."""
 TICKET_BYTES: Final = 2048 * 50 // 8
 """The hospital's one polynomial p_b per ticket: N = 2048 coefficients of 50 bits."""
-FIRST_CHUNK_BITS: Final = 4
-NEXT_CHUNK_BITS: Final = 3
+BASE_OT_BYTES: Final = (8192 + 4128, 8192 + 4128)
+"""To the developer and to the hospital: each is once the sender and once the receiver of the base OTs."""
+FROM_HOSPITAL: Final[tuple[Kind, ...]] = ("random", "table")
+FROM_DEVELOPER: Final[tuple[Kind, ...]] = ("random",)
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,12 @@ class StepPrediction:
         How many of each.
     online, offline : Traffic
         In bits.
-    rounds : int
-        Online round trips that wait for one another; long vectors pass each in several overlapping lanes.
+    rounds, offline_rounds : int
+        Round trips that wait for one another; within each, the lanes of a long vector overlap.
+    messages, offline_messages : int
+        In both directions together.
+    from_hospital, from_developer : OtCost
+        The OTs of either direction: those that the hospital sends and those that the developer sends.
     """
 
     name: str
@@ -96,17 +100,25 @@ class StepPrediction:
     online: Traffic
     offline: Traffic
     rounds: int
+    offline_rounds: int
+    messages: int
+    offline_messages: int
+    from_hospital: OtCost
+    from_developer: OtCost
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, bytes instead of bits."""
         plain = asdict(self)
+        del plain["from_hospital"], plain["from_developer"]
         return plain | {"online": self.online.to_json(), "offline": self.offline.to_json()}
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A whole program's cost, step by step."""
+    """A whole program's cost, step by step; `setup` is once per connection."""
 
+    ot_engine: str
+    setup: Traffic
     steps: tuple[StepPrediction, ...]
 
     @property
@@ -124,110 +136,167 @@ class Prediction:
         """Online round trips."""
         return sum(step.rounds for step in self.steps)
 
+    @property
+    def offline_rounds(self) -> int:
+        """Offline round trips; one more than the steps' for the nonces."""
+        return 1 + sum(step.offline_rounds for step in self.steps)
+
     def to_json(self) -> dict[str, Any]:
         """The content of ``predictions.json``."""
         return {
-            "ot_engine": "softspoken",
+            "ot_engine": self.ot_engine,
             "comparisons": sum(step.comparisons for step in self.steps),
             "truncations": sum(step.truncations for step in self.steps),
             "multiply_adds": sum(step.multiply_adds for step in self.steps),
+            "setup": self.setup.to_json(),
             "online": self.online.to_json() | {"rounds": self.rounds},
-            "offline": self.offline.to_json(),
+            "offline": self.offline.to_json() | {"rounds": self.offline_rounds},
             "steps": [step.to_json() for step in self.steps],
         }
 
 
-def predict(program: Program) -> Prediction:
-    """Predict the cost of one inference, with the ``softspoken`` OT engine."""
+def predict(program: Program, ot_engine: str = "softspoken", *, ticket: int = 1) -> Prediction:
+    """Predict the cost of one inference.
+
+    Parameters
+    ----------
+    program : Program
+    ot_engine : str
+        ``softspoken`` or ``ferret``.
+    ticket : int
+        Which ticket of a connection. With ``ferret`` refills fall now into this ticket and now into that
+        one: a large network's tickets differ by a few per cent, a small one's more.
+
+    Raises
+    ------
+    OptionError
+        For an engine that there isn't.
+    """
+    supplies = supply(ot_engine), supply(ot_engine)
+    made = (supplies[0].setup(FROM_HOSPITAL), supplies[1].setup(FROM_DEVELOPER))
+    setup = Traffic(*(8 * size for size in BASE_OT_BYTES)) + _ot_traffic(*made)
     counts = program.costs()
-    return Prediction(
-        tuple(
-            _step(program, step, count.comparisons, count.truncations, count.multiply_adds)
+    masked = _masked_by_their_makers(program)
+    for _ in range(ticket):
+        steps = tuple(
+            _step(
+                program, step, (count.comparisons, count.truncations, count.multiply_adds), masked, supplies
+            )
             for step, count in zip(program.steps, counts, strict=True)
         )
-    )
-
-
-def chunk_index_bits(window: tuple[int, int]) -> tuple[int, ...]:
-    """Bits of each chunk's table index: the digit and, from the second on, the carry; the top bit is left."""
-    left = window[1] - window[0] - 1
-    indices: list[int] = []
-    while left > 0:
-        digit = min(left, NEXT_CHUNK_BITS if indices else FIRST_CHUNK_BITS)
-        indices.append(digit + (1 if indices else 0))
-        left -= digit
-    return tuple(indices)
+    return Prediction(ot_engine, setup, steps)
 
 
 def comparison_traffic(window: tuple[int, int], out_bits: int) -> tuple[Traffic, Traffic]:
-    """Online and offline bits of one ReLU whose result is in the ring of `out_bits`."""
+    """Online and offline bits of one ReLU whose result is in the ring of `out_bits`; offline without OTs."""
     indices = chunk_index_bits(window)
     online = Traffic(sum(2**s for s in indices) + out_bits, 4 * len(indices) + 1 + out_bits)
-    chosen_by_developer = PARITY_BITS * (4 * len(indices) + 1)
-    return online, Traffic(out_bits + PARITY_BITS, chosen_by_developer)
+    return online, Traffic(out_bits, 0)
 
 
 def truncation_traffic(from_bits: int, to_bits: int, shift: int) -> tuple[Traffic, Traffic]:
-    """Online and offline bits of one truncation."""
+    """Online and offline bits of one truncation; offline without OTs."""
     extra = max(0, to_bits - (from_bits - shift))
     if extra == 0:
         return Traffic(), Traffic()
-    return Traffic(extra, 1), Traffic(extra, PARITY_BITS)
+    return Traffic(extra, 1), Traffic(extra, 0)
+
+
+def _ot_traffic(from_hospital: OtCost, from_developer: OtCost) -> Traffic:
+    """In bits."""
+    to_developer = from_hospital.to_receiver + from_developer.to_sender
+    return Traffic(8 * to_developer, 8 * (from_hospital.to_sender + from_developer.to_receiver))
 
 
 def _step(
-    program: Program, step: Step, comparisons: int, truncations: int, multiply_adds: int
+    program: Program,
+    step: Step,
+    counts: tuple[int, int, int],
+    masked: frozenset[str],
+    supplies: tuple[Supply, Supply],
 ) -> StepPrediction:
     value = program.values[step.source if isinstance(step, Output) else step.out]
-    online, offline, rounds, window = Traffic(), Traffic(), 0, None
+    online, offline, rounds, messages, window = Traffic(), Traffic(), 0, 0, None
+    ots = (OtCost(), OtCost())
+    offline_messages = offline_rounds = 0
+    comparisons, truncations, _ = counts
     if isinstance(step, Input):
-        online = Traffic(value.elements * value.ring_bits, 0)
+        online, messages = Traffic(value.elements * value.ring_bits, 0), 1
     elif isinstance(step, Output):
-        online, rounds = Traffic(0, value.elements * value.ring_bits), 1
+        online, rounds, messages = Traffic(0, value.elements * value.ring_bits), 1, 1
     elif isinstance(step, Linear):
-        offline = Traffic(_mask_bits(program, step), 0)
-    elif isinstance(step, Truncate):
-        each = truncation_traffic(program.values[step.source].ring_bits, value.ring_bits, step.shift)
-        online, offline = each[0].times(truncations), each[1].times(truncations)
-        rounds = int(online != Traffic())
-    elif isinstance(step, Relu | ReluClipped | MaxPool):
-        window = step.window
-        each = comparison_traffic(window, value.ring_bits)
-        online, offline = each[0].times(comparisons), each[1].times(comparisons)
-        rounds = (len(chunk_index_bits(window)) + 1) * _levels(step)
+        offline = Traffic(_mask_bits(program, step, step.name in masked), 0)
+        offline_messages = 2 - int(step.name in masked)
+    elif lengths := vectors(program, step):
+        chunks = 0
+        if isinstance(step, Truncate):
+            each = truncation_traffic(program.values[step.source].ring_bits, value.ring_bits, step.shift)
+            online, offline = each[0].times(truncations), each[1].times(truncations)
+        elif isinstance(step, Relu | ReluClipped | MaxPool):
+            window = step.window
+            each = comparison_traffic(window, value.ring_bits)
+            online, offline = each[0].times(comparisons), each[1].times(comparisons)
+            chunks = len(chunk_index_bits(window))
+        rounds = sum(groups(length) for length in lengths) * (chunks + 1)
+        messages = sum(lanes(length) for length in lengths) * (2 * chunks + (3 if chunks else 2))
+        parts = [part for length in lengths for part in stripes(length)]
+        ots = _ots(parts, chunks, supplies)
+        offline += _ot_traffic(*ots)
+        # The correction of the correlated OTs follows each stripe's OTs.
+        offline_messages = len(parts) + sum(one.messages_to_sender + one.messages_to_receiver for one in ots)
+        # The receiver of a refill waits for its answer. Where the developer sends corrections for every
+        # stripe, it waits for the hospital's before the next one; without them the hospital just streams.
+        offline_rounds = sum(one.refills for one in ots)
+        offline_rounds += len(parts) if supplies[0].sends_corrections else 0
     return StepPrediction(
         step.name,
         step.op,
         value.shape,
         value.ring_bits,
         window,
-        comparisons,
-        truncations,
-        multiply_adds,
+        *counts,
         online,
         offline,
         rounds,
+        offline_rounds,
+        messages,
+        offline_messages,
+        *ots,
     )
 
 
-def _levels(step: Relu | ReluClipped | MaxPool) -> int:
-    """How many comparisons follow one another; both of a clipped ReLU run together."""
-    return sum(step.pool) - 2 if isinstance(step, MaxPool) else 1
+def _ots(parts: list[int], chunks: int, supplies: tuple[Supply, Supply]) -> tuple[OtCost, OtCost]:
+    """OTs of a step, stripe by stripe: `chunks` tables and a multiplexer's two OTs, or a truncation's one."""
+    from_hospital, from_developer = OtCost(), OtCost()
+    for part in parts:
+        for _ in range(chunks):
+            from_hospital += supplies[0].call("table", part)
+        from_hospital += supplies[0].call("random", part)
+        if chunks:
+            from_developer += supplies[1].call("random", part)
+    return from_hospital, from_developer
 
 
-def _mask_bits(program: Program, step: Linear) -> int:
+def _masked_by_their_makers(program: Program) -> frozenset[str]:
+    """The linear layers whose input carries their mask from its making (`Plan::new` in ``plan.rs``).
+
+    The hospital may choose the mask of the input and of the result of a ReLU; the first linear layer that
+    reads such a value gets it.
+    """
+    free = {step.out for step in program.steps if isinstance(step, Input | Relu | ReluClipped)}
+    masked = set()
+    for step in program.steps:
+        if isinstance(step, Linear) and step.source in free:
+            free.remove(step.source)
+            masked.add(step.name)
+    return frozenset(masked)
+
+
+def _mask_bits(program: Program, step: Linear, masked: bool) -> int:
     """Offline bits of a linear layer: masks at zero padding, and re-masks where its input has other masks."""
     value = program.values[step.source]
     channels, height, width = value.shape
     top, bottom, left, right = step.padding
     padded = (height + top + bottom) * (width + left + right) - height * width
     bits = channels * padded * value.ring_bits
-    return bits if _chooses_its_masks(program, step.source) else bits + value.elements * value.ring_bits
-
-
-def _chooses_its_masks(program: Program, value: int) -> bool:
-    """Whether the hospital's share of a value can be made the mask of the one linear layer that reads it."""
-    maker = next(step for step in program.steps if not isinstance(step, Output) and step.out == value)
-    readers = [step for step in program.steps if value in sources(step)]
-    free = isinstance(maker, Input | Relu | ReluClipped | MaxPool)
-    return free and len(readers) == 1 and not isinstance(readers[0], Add | Concat)
+    return bits if masked else bits + value.elements * value.ring_bits

@@ -146,6 +146,14 @@ class DeveloperServer:
         """How many are connected."""
         return self._server.hospitals
 
+    def stats(self) -> dict[str, dict[str, Any]]:
+        """Seconds, bytes and round trips over all connections by phase and step, as this side saw them.
+
+        The same as `HospitalClient.stats`, up to the last command that each connection has finished.
+        """
+        with translated():
+            return self._server.stats()
+
     def serve_forever(self) -> None:
         """Wait until `shutdown` is called.
 

@@ -110,7 +110,9 @@ class LocalRun:
     max_rss_mb : dict
         Peak memory of the ``hospital`` and the ``developer``.
     stats : dict
-        Over all images by phase and step, see `HospitalClient.stats`.
+        Of the hospital over all images, by phase and step, see `HospitalClient.stats`.
+    developer_stats : dict
+        The same of the developer.
     """
 
     answers: tuple[Inference, ...]
@@ -121,6 +123,7 @@ class LocalRun:
     images: tuple[ImageCost, ...] = ()
     max_rss_mb: dict[str, float] = field(default_factory=dict)
     stats: dict[str, Any] = field(default_factory=dict)
+    developer_stats: dict[str, Any] = field(default_factory=dict)
 
 
 def run_local(
@@ -340,7 +343,8 @@ def _follow(
         answers.append(Inference(logits, to_probabilities(logits, half.findings), half.findings))
     tell("online", count, count)
     end = hospital.expect("end")
-    memory = {"hospital": end["max_rss_mb"], "developer": developer.finish()["max_rss_mb"]}
+    other = developer.finish()
+    memory = {"hospital": end["max_rss_mb"], "developer": other["max_rss_mb"]}
     stats = end["stats"]
     seconds = {
         "setup": setup_s,
@@ -350,7 +354,13 @@ def _follow(
     phases = {name: _phase(seconds[name], stats[name]) for name in seconds}
     images = tuple(_image(*pair) for pair in zip(_apart(made), _apart(spent), strict=True))
     return LocalRun(
-        tuple(answers), load_seconds=load_s, **phases, images=images, max_rss_mb=memory, stats=stats
+        tuple(answers),
+        load_seconds=load_s,
+        **phases,
+        images=images,
+        max_rss_mb=memory,
+        stats=stats,
+        developer_stats=other["stats"],
     )
 
 

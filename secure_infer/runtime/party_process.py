@@ -70,7 +70,7 @@ def _developer(wanted: Mapping[str, Any]) -> None:
         say("ready", port=server.port)
         sys.stdin.read()
         server.shutdown(grace_s=1.0)
-    say("end", max_rss_mb=peak_memory_mb())
+        say("end", max_rss_mb=peak_memory_mb(), stats=server.stats())
 
 
 def _hospital(wanted: Mapping[str, Any]) -> None:

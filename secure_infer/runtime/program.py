@@ -160,13 +160,14 @@ class Program:
 
     def _pool_comparisons(self, step: MaxPool) -> int:
         channels, height, width = self.values[step.source].shape
-        wide = _tap_counts(width, step.pool[1], step.stride[1], step.padding[2:])
-        high = _tap_counts(height, step.pool[0], step.stride[0], step.padding[:2])
+        wide = tap_counts(width, step.pool[1], step.stride[1], step.padding[2:])
+        high = tap_counts(height, step.pool[0], step.stride[0], step.padding[:2])
         across = height * sum(n - 1 for n in wide)
         return channels * (across + len(wide) * sum(n - 1 for n in high))
 
 
-def _tap_counts(extent: int, pool: int, stride: int, padding: tuple[int, ...]) -> list[int]:
+def tap_counts(extent: int, pool: int, stride: int, padding: tuple[int, ...]) -> list[int]:
+    """How many positions of every pooling window along an axis are not padding."""
     starts = range(-padding[0], extent + padding[1] - pool + 1, stride)
     return [min(s + pool, extent) - max(s, 0) for s in starts]
 

@@ -26,6 +26,8 @@ class SecureBackend:
         The private parameters; checked against the program.
     output_noise : float
         Standard deviation of the developer's noise on opened integers, in raw units.
+    ot_engine : str
+        One of `secure_infer.runtime.endpoint.OT_ENGINES`.
 
     Raises
     ------
@@ -39,6 +41,7 @@ class SecureBackend:
         parameters: Mapping[str, Mapping[str, NDArray[Any]]],
         *,
         output_noise: float = 0.0,
+        ot_engine: str = "softspoken",
     ) -> None:
         check_parameters(program, parameters)
         self.program = program
@@ -48,7 +51,7 @@ class SecureBackend:
             for step, kinds in parameters.items()
         }
         with translated():
-            self._parties = _native.MemoryParties(program.to_json(), arrays)
+            self._parties = _native.MemoryParties(program.to_json(), arrays, ot_engine=ot_engine)
 
     def run(self, x: NDArray[np.integer[Any]]) -> dict[str, NDArray[np.int64]]:
         """Execute the program: fresh connection, fresh ticket.

@@ -27,6 +27,7 @@ mod layout;
 mod ntt;
 pub mod params;
 mod prg;
+pub mod rates;
 mod rounding;
 mod sample;
 mod simd;

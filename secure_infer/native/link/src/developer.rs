@@ -11,6 +11,7 @@ use crate::budget::Budget;
 use crate::cancel::Cancel;
 use crate::error::LinkError;
 use crate::event::{Event, Listener};
+use crate::meter::Meter;
 use crate::message::Identity;
 use crate::serve::{Places, Shared, serve};
 use crate::timeouts::Timeouts;
@@ -94,6 +95,7 @@ impl DeveloperServer {
             budget,
             cancel: Cancel::new(),
             listener,
+            spent: Mutex::default(),
         });
         let (address, acceptor) = (socket.local_addr().map_err(failed)?, shared.clone());
         let acceptor = std::thread::spawn(move || accept(&socket, &acceptor));
@@ -114,6 +116,17 @@ impl DeveloperServer {
     #[must_use]
     pub fn hospitals(&self) -> usize {
         self.shared.hospitals.taken()
+    }
+
+    /// What this side spent in all connections together, as the developer sees it, up to the last command that
+    /// each of them has finished.
+    #[must_use]
+    pub fn spent(&self) -> Meter {
+        self.shared
+            .spent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Accepts nobody any more, ends idle sessions, gives running work `grace` to finish, then stops it.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use blindread_protocol::channel::Phase;
 use blindread_protocol::program::StepId;
+use rustix::time::{ClockId, clock_gettime};
 
 /// What was spent in one place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,6 +14,9 @@ pub struct Spent {
     pub time: Duration,
     /// Time in which this side waited for the peer or the network.
     pub waiting: Duration,
+    /// Time of a processor that the session's own thread got: what is left of `time` after `waiting` where
+    /// nobody else wants the core. Threads that help it are not in it.
+    pub cpu: Duration,
     /// Bytes of messages to the peer, frame headers included, TLS not.
     pub sent: u64,
     /// Bytes of messages from the peer, frame headers included, TLS not.
@@ -25,6 +29,7 @@ impl std::ops::AddAssign for Spent {
     fn add_assign(&mut self, other: Self) {
         self.time += other.time;
         self.waiting += other.waiting;
+        self.cpu += other.cpu;
         self.sent += other.sent;
         self.received += other.received;
         self.turns += other.turns;
@@ -39,6 +44,7 @@ pub type Place = (u8, Option<StepId>);
 pub struct Meter {
     place: Option<Place>,
     since: Instant,
+    cpu_since: Duration,
     now: Spent,
     spent: BTreeMap<Place, Spent>,
     unanswered: bool,
@@ -49,6 +55,7 @@ impl Default for Meter {
         Self {
             place: None,
             since: Instant::now(),
+            cpu_since: thread_cpu(),
             now: Spent::default(),
             spent: BTreeMap::new(),
             unanswered: false,
@@ -65,12 +72,15 @@ impl Meter {
 
     /// From here on nothing is counted until the next [`Meter::enter`].
     pub fn leave(&mut self) {
+        let cpu = thread_cpu();
         self.now.time = self.since.elapsed();
+        self.now.cpu = cpu.saturating_sub(self.cpu_since);
         if let Some(place) = self.place.take() {
             *self.spent.entry(place).or_default() += self.now;
         }
         self.now = Spent::default();
         self.since = Instant::now();
+        self.cpu_since = cpu;
     }
 
     /// `bytes` were handed over for the peer.
@@ -116,6 +126,13 @@ impl Meter {
             })
     }
 
+    /// Adds what another connection spent in each place.
+    pub fn absorb(&mut self, other: &Self) {
+        for (place, spent) in &other.spent {
+            *self.spent.entry(*place).or_default() += *spent;
+        }
+    }
+
     /// Forgets the past; the present place stays.
     pub fn reset(&mut self) {
         let place = self.place;
@@ -123,6 +140,16 @@ impl Meter {
         self.place = place;
         self.spent.clear();
     }
+}
+
+/// The time that the calling thread has run; a session is driven by one thread from one [`Meter::enter`] to the
+/// next.
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
 }
 
 fn index(phase: Phase) -> u8 {
@@ -136,6 +163,16 @@ fn index(phase: Phase) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn meter_sleep_is_time_but_not_of_the_processor() {
+        let mut meter = Meter::default();
+        meter.enter(Phase::Online, None);
+        std::thread::sleep(Duration::from_millis(30));
+        meter.leave();
+        let spent = meter.phase(Phase::Online);
+        assert!(spent.time > Duration::from_millis(29) && spent.cpu < spent.time / 2);
+    }
 
     #[test]
     fn meter_two_steps_are_counted_apart_and_summed() {
@@ -158,6 +195,13 @@ mod tests {
         assert_eq!(steps, [(3, 10, 25, 1), (4, 0, 2, 0)]);
         let sum = meter.phase(Phase::Online);
         assert_eq!((sum.sent, sum.received, sum.turns), (11, 27, 1));
+        let mut total = Meter::default();
+        total.absorb(&meter);
+        total.absorb(&meter);
+        let both = total.phase(Phase::Online);
+        assert_eq!((both.sent, both.received, both.turns), (22, 54, 2));
+        assert_eq!((both.time, both.cpu), (2 * sum.time, 2 * sum.cpu));
+        assert_eq!(total.steps(Phase::Online).count(), 2);
         assert_eq!(meter.phase(Phase::Offline), Spent::default());
     }
 }

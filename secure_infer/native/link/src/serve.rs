@@ -1,7 +1,7 @@
 //! One hospital's connection, seen from the developer.
 
 use std::net::TcpStream;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use blindread_protocol::channel::{ChannelError, Kind, Phase};
@@ -15,6 +15,7 @@ use crate::error::LinkError;
 use crate::event::{Event, Listener};
 use crate::hex;
 use crate::message::{COMMAND_LEN, Command, Hello, MAX_HELLO, Role, Welcome, session_id};
+use crate::meter::Meter;
 use crate::ticket::Pool;
 use crate::tls::{Credentials, Fingerprint};
 
@@ -28,6 +29,20 @@ pub(crate) struct Shared {
     pub(crate) cancel: crate::Cancel,
     pub(crate) listener: Listener,
     pub(crate) hospitals: Places,
+    /// What all connections spent so far, up to the last command that each of them has finished.
+    pub(crate) spent: Mutex<Meter>,
+}
+
+impl Shared {
+    /// Moves what a connection spent since the last time to the sum over all of them.
+    fn absorb(&self, meter: &mut Meter) {
+        meter.leave();
+        self.spent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .absorb(meter);
+        meter.reset();
+    }
 }
 
 /// Counted places; one is given back when it is dropped.
@@ -159,7 +174,7 @@ impl Connection<'_> {
     ) -> Result<(), LinkError> {
         let mut body = Vec::new();
         loop {
-            channel.meter().leave();
+            self.shared.absorb(channel.meter());
             channel
                 .recv_idle(Kind::Command, COMMAND_LEN, &mut body)
                 .map_err(|error| match error {

@@ -134,6 +134,17 @@ pub(crate) fn portable_counter(key: &AesKey, domain: u64, first: u64, out: &mut 
     portable_encrypt(&key.cipher(), out);
 }
 
+/// Portable twin of the measuring kernels, with a batch of its own width.
+pub(crate) fn portable_spin(key: &AesKey, passes: usize) -> (usize, u128) {
+    let cipher = key.cipher();
+    let mut blocks: [u128; PORTABLE_WIDTH] = std::array::from_fn(|k| tweak(0, 0, k));
+    for _ in 0..passes {
+        portable_encrypt(&cipher, &mut blocks);
+    }
+    let sum = blocks.iter().fold(0, |sum, block| sum ^ block);
+    (passes * PORTABLE_WIDTH, sum)
+}
+
 /// Portable twin of the hash kernels.
 pub(crate) fn portable_tmmo(key: &AesKey, domain: u64, first: u64, blocks: &mut [u128]) {
     portable_tmmo_with(&key.cipher(), blocks, |k| tweak(domain, first, k));

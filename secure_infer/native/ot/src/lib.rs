@@ -16,7 +16,8 @@
 //! ```
 //!
 //! `error` | `aes` PRG and hash | `base` endemic OT | `ggm` trees | `planes` bit matrices | `simd` kernels and
-//! run-time dispatch | `softspoken` and, bootstrapped by it, `ferret`: the engines | `engine` the traits both have.
+//! run-time dispatch | `softspoken` and, bootstrapped by it, `ferret`: the engines | `engine` the traits both have |
+//! `rates` work for measuring.
 #![deny(unsafe_code)]
 
 mod aes;
@@ -26,6 +27,7 @@ mod error;
 mod ferret;
 mod ggm;
 mod planes;
+pub mod rates;
 #[allow(unsafe_code)]
 mod simd;
 mod softspoken;

@@ -93,6 +93,11 @@ impl Backend {
         );
     }
 
+    /// Encrypts blocks `passes` times in place; how many encryptions that were, and a block that depends on them.
+    pub(crate) fn spin(self, key: &AesKey, passes: usize) -> (usize, u128) {
+        dispatch!(self, aes::portable_spin, spin(key, passes))
+    }
+
     pub(crate) fn tmmo(self, key: &AesKey, domain: u64, first: u64, blocks: &mut [u128]) {
         dispatch!(self, aes::portable_tmmo, tmmo(key, domain, first, blocks));
     }

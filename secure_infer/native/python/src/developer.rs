@@ -8,12 +8,14 @@ use std::time::Duration;
 use blindread_link::budget::Budget;
 use blindread_link::developer::{DeveloperServer as LinkServer, Limits};
 use blindread_link::event::Event;
+use blindread_protocol::Plan;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use crate::error::Failure;
 use crate::model::DeveloperModel;
 use crate::options::{Credentials, timeouts};
+use crate::stats;
 
 /// Events kept for a slow reader; the oldest are dropped.
 const DIARY: usize = 10_000;
@@ -22,6 +24,7 @@ const DIARY: usize = 10_000;
 #[pyclass(frozen, module = "secure_infer._native")]
 pub struct DeveloperServer {
     server: LinkServer,
+    plan: Arc<Plan>,
     diary: Arc<Mutex<VecDeque<Event>>>,
 }
 
@@ -78,7 +81,11 @@ impl DeveloperServer {
             listener,
         )
         .map_err(Failure::from)?;
-        Ok(Self { server, diary })
+        Ok(Self {
+            server,
+            plan: model.model.plan.clone(),
+            diary,
+        })
     }
 
     /// ``host:port`` that it listens on.
@@ -119,6 +126,13 @@ impl DeveloperServer {
             list.append(made)?;
         }
         Ok(list)
+    }
+
+    /// Seconds, bytes and round trips by phase and step over all connections, as this side saw them, up to the last
+    /// command that each of them has finished.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let spent = py.detach(|| self.server.spent());
+        stats::report(py, &spent, self.plan.program())
     }
 
     /// Accept nobody any more, end idle sessions, give running work `grace_s` seconds, then stop it.

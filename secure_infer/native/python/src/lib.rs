@@ -11,6 +11,7 @@ mod interrupt;
 mod memory;
 mod model;
 mod options;
+mod rates;
 mod stats;
 
 use pyo3::prelude::*;
@@ -36,6 +37,8 @@ mod _native {
     use super::model::{DeveloperModel, HospitalModel, hints_len, make_hints, secrets_len};
     #[pymodule_export]
     use super::options::Credentials;
+    #[pymodule_export]
+    use super::rates::{machine_rates, tls_rates};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

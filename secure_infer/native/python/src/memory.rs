@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use blindread_link::memory::{MemoryChannel, pair};
+use blindread_link::message::engine_from_name;
 use blindread_link::{Cancel, LinkError};
 use blindread_protocol::{OtEngine, Parameters, Plan, developer, hospital, make_hints};
 use pyo3::prelude::*;
@@ -25,17 +26,21 @@ pub struct MemoryParties {
     hints: Arc<Vec<u8>>,
     secrets: Arc<SecretBytes>,
     public_seed: [u8; 32],
+    engine: OtEngine,
     last: Mutex<Option<MemoryChannel>>,
 }
 
 #[pymethods]
 impl MemoryParties {
     #[new]
+    #[pyo3(signature = (program_json, parameters, *, ot_engine="softspoken"))]
     fn new(
         py: Python<'_>,
         program_json: &str,
         parameters: &Bound<'_, PyMapping>,
+        ot_engine: &str,
     ) -> PyResult<Self> {
+        let engine = engine_from_name(ot_engine).map_err(Failure::from)?;
         let steps = arrays::parameters(parameters)?;
         Ok(py.detach(|| -> Result<_, Failure> {
             let plan = plan(program_json)?;
@@ -49,6 +54,7 @@ impl MemoryParties {
                 hints: Arc::new(hints),
                 secrets: Arc::new(SecretBytes(Zeroizing::new(secrets))),
                 public_seed,
+                engine,
                 last: Mutex::new(None),
             })
         })?)
@@ -136,7 +142,7 @@ impl MemoryParties {
             hints,
             self.public_seed,
             id,
-            OtEngine::SoftSpoken,
+            self.engine,
             *fresh_seed()?,
         )?;
         let ticket = session.prepare(ch, 1, *fresh_seed()?)?;
@@ -151,7 +157,7 @@ impl MemoryParties {
             self.parameters.clone(),
             secrets,
             id,
-            OtEngine::SoftSpoken,
+            self.engine,
             *fresh_seed()?,
         )?;
         let ticket = session.prepare(&mut ch, 1, *fresh_seed()?)?;

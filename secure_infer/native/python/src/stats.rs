@@ -50,6 +50,7 @@ fn entry<'py>(py: Python<'py>, spent: &Spent) -> PyResult<Bound<'py, PyDict>> {
     let made = PyDict::new(py);
     made.set_item("seconds", spent.time.as_secs_f64())?;
     made.set_item("waiting_seconds", spent.waiting.as_secs_f64())?;
+    made.set_item("cpu_seconds", spent.cpu.as_secs_f64())?;
     made.set_item("bytes_sent", spent.sent)?;
     made.set_item("bytes_received", spent.received)?;
     made.set_item("round_trips", spent.turns)?;

@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 
 use crate::kernel::{Block, Instructions};
 
+pub(crate) mod rates;
+
 /// Pixels that one pass of the inner loop computes.
 pub(crate) fn pixels(instructions: Instructions) -> usize {
     match instructions {

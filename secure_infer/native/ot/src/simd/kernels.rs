@@ -331,6 +331,32 @@ unsafe fn grow_step<V: Vector, const SPLIT: bool>(
     }
 }
 
+/// Encrypts `WIDTH` registers in place `passes` times, for measuring: AES alone, no memory but the round keys.
+/// Returns the blocks that were encrypted, and a block that depends on all of them.
+///
+/// # Safety
+/// The features of `V`.
+#[inline(always)]
+pub(super) unsafe fn spin<V: Vector>(key: &AesKey, passes: usize) -> (usize, u128) {
+    // SAFETY: features, by the contract of this function; `lanes` has room for the widest register.
+    unsafe {
+        let keys = Keys::<V>::new(&key.round_keys);
+        let mut counters = Tweaks::<V>::new(0, 0);
+        let mut state = [counters.next; WIDTH];
+        state.iter_mut().for_each(|block| *block = counters.take());
+        for _ in 0..passes {
+            encrypt(&keys, &mut state);
+        }
+        let sum = state[1..]
+            .iter()
+            .fold(state[0], |sum, block| sum.xor(*block));
+        let mut lanes = [0; MAX_BLOCKS];
+        sum.store(lanes.as_mut_ptr());
+        let sum = lanes.iter().fold(0, |sum, lane| sum ^ lane);
+        (passes * WIDTH * V::BLOCKS, sum)
+    }
+}
+
 /// The kernels for one register width.
 macro_rules! entry_points {
     ($module:ident, $vector:ty, $features:literal) => {
@@ -348,6 +374,12 @@ macro_rules! entry_points {
             ) {
                 // SAFETY: the features are enabled for this function.
                 unsafe { super::counter::<$vector>(key, domain, first, out) }
+            }
+
+            #[target_feature(enable = $features)]
+            pub(in crate::simd) fn spin(key: &AesKey, passes: usize) -> (usize, u128) {
+                // SAFETY: the features are enabled for this function.
+                unsafe { super::spin::<$vector>(key, passes) }
             }
 
             #[target_feature(enable = $features)]
