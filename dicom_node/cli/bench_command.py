@@ -1,6 +1,7 @@
 """``blindread bench``: what the protocol costs on this machine."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from dicom_node.cli.output import Commands, progress, to_json
@@ -44,6 +45,12 @@ def add(commands: Commands) -> None:
         help="made before the first image; one of DenseNet-121 at 320 takes some 0.7 GB on each side "
         "(default: 3 for throughput, else 1)",
     )
+    parser.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="fit the cost model of `inspect --explain` to this machine instead, with small networks: about "
+        "a minute, kept in the user's cache",
+    )
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help="where bundles are kept")
     parser.add_argument(
         "--json",
@@ -59,6 +66,8 @@ def add(commands: Commands) -> None:
 def _bench(arguments: argparse.Namespace) -> int:
     from secure_infer.bench import run_bench, to_text
 
+    if arguments.calibrate:
+        return _calibrate(arguments)
     with progress() as advance:
         bench = run_bench(
             arguments.model,
@@ -71,12 +80,26 @@ def _bench(arguments: argparse.Namespace) -> int:
             cache=arguments.cache,
             progress=advance,
         )
-    value = to_json(bench.to_json())
+    _report(arguments, to_json(bench.to_json()), lambda: to_text(bench))
+    return 0
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    from secure_infer.bench.calibrate import calibrate, calibration_file, to_text
+
+    with progress() as advance:
+        fitted = calibrate(arguments.cache, progress=advance)
+    path = calibration_file(arguments.cache)
+    _report(arguments, to_json(fitted.to_json()), lambda: f"{to_text(fitted)}\n\nwritten to {path}")
+    return 0
+
+
+def _report(arguments: argparse.Namespace, value: str, text: Callable[[], str]) -> None:
+    """JSON to standard output instead of the text, or to a file beside it."""
     if arguments.json == Path("-"):
         print(value)
-        return 0
+        return
     if arguments.json is not None:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(value + "\n")
-    print(to_text(bench))
-    return 0
+    print(text())

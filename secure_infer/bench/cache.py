@@ -20,10 +20,13 @@ _USERS = (
     "runtime/backends/secure.py",
     "runtime/developer.py",
     "runtime/endpoint.py",
+    "runtime/explain.py",
     "runtime/failures.py",
     "runtime/hospital.py",
     "runtime/local.py",
     "runtime/party_process.py",
+    "runtime/timing.py",
+    "runtime/work.py",
 )
 #: They build the network and run its calibration.
 _LIBRARIES = ("keras", "numpy", "tensorflow", "tensorflow-cpu")

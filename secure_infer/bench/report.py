@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from secure_infer.bench.result import Bench, PhaseCost
+from secure_infer.bench.roofline import to_lines
 
 Section = Callable[[Bench], list[str]]
 
@@ -102,6 +103,11 @@ def slowest_steps(bench: Bench) -> list[str]:
     ]
 
 
+def roofline(bench: Bench) -> list[str]:
+    """What the arithmetic needs and what was measured, the largest ratios first."""
+    return [] if bench.roofline is None else to_lines(bench.roofline)
+
+
 #: In the order of a report.
 SECTIONS: Final[tuple[Section, ...]] = (
     conditions,
@@ -110,6 +116,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
     memory_and_error,
     kinds,
     slowest_steps,
+    roofline,
 )
 
 

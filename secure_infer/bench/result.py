@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from secure_infer.bench.roofline import Roofline
+
 
 @dataclass(frozen=True)
 class PhaseCost:
@@ -194,6 +196,8 @@ class Bench:
         TensorFlow on one core, median per image, in the same run.
     throughput : Throughput or None
         None where it wasn't measured.
+    roofline : Roofline or None
+        What the arithmetic needs, what the machine can do; None with several threads a party.
     """
 
     model: str
@@ -215,6 +219,7 @@ class Bench:
     plaintext_seconds: float
     throughput: Throughput | None
     per_layer: tuple[LayerCost, ...]
+    roofline: Roofline | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

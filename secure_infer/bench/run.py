@@ -19,12 +19,14 @@ from secure_infer.bench.child import BUNDLE, side
 from secure_infer.bench.machine import this_machine
 from secure_infer.bench.network import LOOPBACK, check_network, connected
 from secure_infer.bench.phantoms import phantoms
+from secure_infer.bench.rates import machine_rates, tls_rates
 from secure_infer.bench.result import Bench, BundleCost, LayerCost, LogitError, PhaseCost
+from secure_infer.bench.roofline import Roofline, roofline
 from secure_infer.bench.throughput import throughput_of
 from secure_infer.bundle import HospitalBundle
 from secure_infer.errors import CompileError, OptionError
 from secure_infer.runtime.endpoint import OT_ENGINES
-from secure_infer.runtime.local import ImageCost, Phase, run_local
+from secure_infer.runtime.local import ImageCost, LocalRun, Phase, run_local
 
 #: From so many images on, throughput is measured unless the caller says otherwise.
 MANY: Final = 10
@@ -132,7 +134,15 @@ def run_bench(
         plaintext_seconds=median(plain["seconds"]),
         throughput=throughput_of(run.images, tickets) if with_rates else None,
         per_layer=_layers(run.images),
+        roofline=_roofline(bundle, ot_engine, run, tell) if threads == 1 else None,
     )
+
+
+def _roofline(bundle: HospitalBundle, ot_engine: str, run: LocalRun, tell: Progress) -> Roofline:
+    tell("rates", 0, 1)
+    rates = machine_rates() | tls_rates()
+    spent = {"hospital": run.stats, "developer": run.developer_stats}
+    return roofline(bundle.program, ot_engine, spent, len(run.images), rates)
 
 
 def _median(phases: Sequence[Phase]) -> PhaseCost:

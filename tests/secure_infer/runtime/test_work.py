@@ -1,0 +1,99 @@
+"""The arithmetic behind a step, against counts by hand."""
+
+import pytest
+
+from secure_infer.runtime.cost import predict
+from secure_infer.runtime.cost_ot import OtCost
+from secure_infer.runtime.cost_vectors import Polynomials, groups, lanes, polynomials, stripes
+from secure_infer.runtime.program import Program
+from secure_infer.runtime.steps import Input, Linear, Output, Relu, Truncate, Value
+from secure_infer.runtime.work import BUTTERFLIES, INPUT_BLOCKS, ot_work, work
+
+SIZE = 1 << 14
+PROGRAM = Program(
+    (
+        Value((4, 64, 64), 27),
+        Value((8, 64, 64), 27),
+        Value((8, 64, 64), 27),
+        Value((8, 64, 64), 27),
+        Value((2, 1, 1), 27),
+    ),
+    (
+        Input("image", 0),
+        Linear("conv", 0, 1, (1, 1)),
+        Truncate("cut", 1, 2, 14),
+        Relu("relu", 2, 3, (1, 12)),
+        Linear("head", 3, 4, (64, 64)),
+        Output("logits", 4),
+    ),
+)
+RELUS = 8 * 64 * 64
+
+
+@pytest.mark.parametrize(
+    ("kind", "receiver", "blocks"),
+    [
+        # 32 trees, 15 or 16 leaves, 1 or 4 bits each, in blocks of 128; then hashes of two blocks or of one.
+        ("random", False, 32 * 15 / 128 + 2 * 2),
+        ("random", True, 32 * 16 / 128 + 2),
+        ("table", False, 32 * 15 * 4 / 128 + 16),
+        ("table", True, 32 * 16 * 4 / 128 + 1),
+    ],
+)
+def test_softspoken_ot_takes_its_streams_and_hashes(kind: str, receiver: bool, blocks: float) -> None:
+    cost = OtCost(random=256) if kind == "random" else OtCost(table=256)
+    assert ot_work("softspoken", cost, receiver) == {"aes_blocks": 256 * blocks}
+
+
+def test_ferret_ot_takes_a_tree_node_a_row_of_the_code_and_hashes() -> None:
+    one_bit, four_bits = OtCost(random=2048), OtCost(table=2048)
+    assert ot_work("ferret", one_bit, True) == {
+        "aes_blocks": 2046 + 2048 * (2.5 + 2),
+        "random_reads": 20480,
+    }
+    assert ot_work("ferret", four_bits, False)["aes_blocks"] == 3070 + 2048 * (2.5 + 16)
+
+
+def test_ferret_refill_makes_its_seeds_and_its_sender_grows_every_tree_again() -> None:
+    refill = OtCost(random_refills=1)
+    seeds = (1 << 18) + 11 * 2048
+    assert ot_work("ferret", refill, True)["aes_blocks"] == pytest.approx(seeds * (2046 / 2048 + 2.5))
+    more = ot_work("ferret", refill, False)["aes_blocks"] - ot_work("ferret", refill, True)["aes_blocks"]
+    assert more == pytest.approx(2048 * 2046)
+
+
+def test_relu_hospital_sends_tables_and_developer_receives_them() -> None:
+    relu = work(PROGRAM, predict(PROGRAM))[3].amounts
+    hospital, developer = relu["offline", "hospital"], relu["offline", "developer"]
+    assert hospital["aes_blocks"] == RELUS * (3 * (15 + 16) + 7.75 + 6)
+    assert developer["aes_blocks"] == RELUS * (3 * (16 + 1) + 6 + 7.75)
+    # Tables and pads of three chunks, two answers and pi; read again online.
+    assert relu["online", "hospital"]["memory_bytes"] == RELUS * (3 * 4 + 8 + 1)
+    assert relu["online", "hospital"]["sent_bytes"] == RELUS * 75 / 8
+    assert relu["online", "developer"]["sent_bytes"] == RELUS * 40 / 8
+    assert "aes_blocks" not in relu["online", "developer"]
+
+
+def test_linear_transforms_every_input_polynomial_once_and_every_output_twice() -> None:
+    conv = work(PROGRAM, predict(PROGRAM))[1].amounts
+    # 4096 pixels a channel: two polynomials each.
+    assert polynomials(PROGRAM, PROGRAM.steps[1]) == Polynomials(8, 16)
+    assert conv["offline", "hospital"]["butterflies"] == BUTTERFLIES * (8 + 2 * 16)
+    assert conv["offline", "developer"]["butterflies"] == BUTTERFLIES * 2 * 16
+    assert conv["offline", "hospital"]["aes_blocks"] == 8 * INPUT_BLOCKS == 8 * (800 + 1024 + 512)
+    assert conv["online", "developer"]["multiply_adds"] == 4 * RELUS
+    assert conv["online", "hospital"] == {}
+
+
+def test_small_maps_share_a_polynomial_and_strides_are_taken_out_first() -> None:
+    values = (Value((10, 14, 14), 27), Value((6, 7, 7), 27))
+    conv = Linear("conv", 0, 1, (3, 3), stride=(2, 2), padding=(1, 1, 1, 1))
+    program = Program(values, (Input("image", 0), conv, Output("y", 1)))
+    # 16x16 padded pixels are four phases of 64, 32 of which fit: 40 planes in two polynomials.
+    assert polynomials(program, conv) == Polynomials(2, 6)
+
+
+def test_long_vectors_are_cut_as_the_core_does() -> None:
+    assert stripes(300_000) == [131072, 131072, 37856]
+    assert [lanes(n) for n in (1, 8192, 8193, 65536, 100_000, 600_000)] == [1, 1, 2, 8, 8, 19]
+    assert [groups(n) for n in (1, 100_000, 524_288, 524_289, 1_600_000)] == [1, 1, 1, 2, 4]
