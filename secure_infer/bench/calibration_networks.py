@@ -125,15 +125,15 @@ class _Builder:
 
 
 def wide() -> tuple[Program, Parameters]:
-    """Few layers of large maps, as the first ones of a large network."""
+    """Few layers of large maps, as the first ones of a large network, with the windows of the compiler."""
     build = _Builder(1, 192)
     build.linear(48, 7, 2)
     build.truncate()
-    build.max_pool((1, 13))
-    build.relu((1, 12))
-    build.block(224, (1, 12))
-    build.block(48, (1, 12), 3)
-    build.block(256, (1, 12), 1, 2)
+    build.max_pool((3, 13))
+    build.relu((4, 12))
+    build.block(224, (4, 12))
+    build.block(48, (4, 12), 3)
+    build.block(256, (4, 12), 1, 2)
     return build.finish()
 
 
@@ -160,10 +160,10 @@ def mixed() -> tuple[Program, Parameters]:
 def narrow() -> tuple[Program, Parameters]:
     """Many layers of small maps, as the last ones of a large network: round trips and messages."""
     build = _Builder(1, 16)
-    build.block(256, (1, 12), 3)
+    build.block(256, (4, 12), 3)
     for _ in range(12):
-        build.block(256, (1, 12))
-        build.block(64, (1, 12), 3)
+        build.block(256, (4, 12))
+        build.block(64, (4, 12), 3)
     return build.finish()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dicom_node.cli import main
+from secure_infer.bench.calibration_networks import NETWORKS
 from tests.tiny import Made
 
 Capture = pytest.CaptureFixture[str]
@@ -78,3 +79,20 @@ def test_calibration_of_this_machine_is_used_where_there_is_one(
     after = explain(capsys, tiny_bundle.path)["explanation"]
     assert after["coefficients"]["about"] == "measured on this machine"
     assert after["online"]["hospital"] == pytest.approx(10 * before["online"]["hospital"])
+
+
+@pytest.mark.slow
+def test_bench_calibrates_and_inspect_follows_it(tiny_bundle: Made, tmp_path: Path, capsys: Capture) -> None:
+    assert main(["bench", "--calibrate"]) == 0
+    text = capsys.readouterr().out
+    path = tmp_path / "cache" / "blindread" / "calibration.json"
+    assert f"written to {path}" in text
+    made = json.loads(path.read_text())
+    assert made["machine"]["threads"] == 1
+    engines, phases = ("softspoken", "ferret"), ("offline", "online")
+    fitted = {(one["network"], one["engine"], one["phase"]) for one in made["fit"]["residuals"]}
+    assert fitted == {
+        (network, engine, phase) for network in NETWORKS for engine in engines for phase in phases
+    }
+    assert all(one["predicted"] > 0 and one["measured"] > 0 for one in made["fit"]["residuals"])
+    assert explain(capsys, tiny_bundle.path)["explanation"]["coefficients"]["machine"] == made["machine"]

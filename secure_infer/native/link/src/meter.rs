@@ -144,7 +144,8 @@ impl Meter {
 
 /// The time that the calling thread has run; a session is driven by one thread from one [`Meter::enter`] to the
 /// next.
-fn thread_cpu() -> Duration {
+#[must_use]
+pub fn thread_cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(
         time.tv_sec.unsigned_abs(),

@@ -1,15 +1,15 @@
 //! What this processor can do per second of the things that the protocol is made of, on one core.
 //!
-//! The crates do the work ([`blindread_ot::rates`] and its like), the clock is here. Every rate is the best of a few
-//! short runs, since whatever disturbs a run can only slow it down.
+//! The crates do the work ([`blindread_ot::rates`] and its like), the clock is here: the thread's own, so that it does
+//! not matter who else wants the core. Every rate is the best of a few short runs.
 
 use std::hint::black_box;
 use std::net::{TcpListener, TcpStream};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use blindread_link::channel::TlsChannel;
-use blindread_link::meter::Meter;
+use blindread_link::meter::{Meter, thread_cpu};
 use blindread_link::timeouts::Timeouts;
 use blindread_link::{Cancel, LinkError};
 use blindread_protocol::channel::{Channel, Kind, Phase};
@@ -31,9 +31,10 @@ const MESSAGES: usize = 32;
 fn rate(seconds: f64, mut work: impl FnMut(usize) -> usize) -> f64 {
     let slice = seconds / f64::from(RUNS + 1);
     let timed = |work: &mut dyn FnMut(usize) -> usize, amount| {
-        let start = Instant::now();
+        let start = thread_cpu();
         let done = work(amount);
-        (done, start.elapsed().as_secs_f64().max(1e-9))
+        let took = thread_cpu().saturating_sub(start);
+        (done, took.as_secs_f64().max(1e-9))
     };
     // Grows until a run takes long enough for the clock, which warms everything up as well.
     let (mut done, mut took) = timed(&mut work, 1 << 12);
