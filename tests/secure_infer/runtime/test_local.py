@@ -36,6 +36,20 @@ def test_two_processes_answer_as_the_reference_does(tiny_bundle: Made) -> None:
     assert all(0 < memory < 4096 for memory in run.max_rss_mb.values())
 
 
+def test_both_parties_count_the_same_bytes_and_their_own_core(tiny_bundle: Made) -> None:
+    run = run_local(tiny_bundle.path, pictures(2))
+    for phase in ("offline", "online"):
+        hospital, developer = run.stats[phase], run.developer_stats[phase]
+        # A command belongs to no phase of the developer's yet.
+        assert 0 < hospital["bytes_sent"] - developer["bytes_received"] < 100
+        assert hospital["bytes_received"] == developer["bytes_sent"]
+        assert [step["name"] for step in hospital["steps"]] == [step["name"] for step in developer["steps"]]
+        for party in (hospital, developer):
+            assert 0 < party["cpu_seconds"] < party["seconds"]
+            for ours in party["steps"]:
+                assert ours["cpu_seconds"] <= ours["seconds"] + 0.01
+
+
 def test_image_that_does_not_fit_is_refused_before_a_process_is_started(tiny_bundle: Made) -> None:
     with pytest.raises(InputRejected):
         run_local(tiny_bundle.path, [np.zeros((8, 9), np.float32)])
