@@ -10,13 +10,16 @@
 //!   cipher model it is tweakable circular correlation robust, with Delta of 128 bits of entropy. Two AES
 //!   calls per hash.
 //! - [`AesKey::mmo_bits_of_16`]: one bit of pi(y) ^ y for y = w + x*Delta, all x of F_16. One AES call per hash.
-//!   In the ideal cipher model it is correlation robust, which is what semi-honest OT extension needs (same
+//! - [`AesKey::mmo_bits_of_4_by_4`]: sixteen bits of pi(y) ^ y for y = w + x*Delta, all x of F_4, of two OTs; sum
+//!   i of the 16 is one bit of hash i / 4 of the first OT plus one of hash i % 4 of the second, and each bit of a
+//!   hash is used once.
+//!   Both in the ideal cipher model it is correlation robust, which is what semi-honest OT extension needs (same
 //!   paper, section 4): all y differ but with probability 2^-60, since w and v are pseudorandom in an honest
 //!   run, so no tweak is needed; and the output, a single masked bit, is never fed back, so neither is
 //!   circularity. Its bound is that of TMMO.
 //!
-//! NOTE: against a receiver that deviates a tweakable hash is needed here as well: 47 AES calls per
-//! one-of-sixteen OT instead of 31 for the sender.
+//! NOTE: against a receiver that deviates a tweakable hash is needed here as well: 8 or 16 AES calls more per
+//! one-of-sixteen OT for the sender.
 //!
 //! NOTE: the key of pi is public but fresh per connection and direction (it is a hash of the base-OT
 //! transcript), where the paper has one key for all: connections then use independent permutations and
@@ -25,6 +28,7 @@
 use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use crate::planes::CHUNK;
 use crate::simd::Backend;
 
 /// Rounds of AES-128, so there are `ROUNDS + 1` round keys.
@@ -74,6 +78,20 @@ impl AesKey {
     ) {
         debug_assert_eq!(blocks.len(), out.len());
         backend.mmo_bits_of_16(self, blocks, multiples, out);
+    }
+
+    /// Bit i of `out[k]`: bit i of pi(y) ^ y for y = `first[k] ^ multiples[i / 4]`, plus bit i of the same for
+    /// y = `second[k] ^ multiples[i % 4]`. At most a chunk.
+    pub(crate) fn mmo_bits_of_4_by_4(
+        &self,
+        backend: Backend,
+        first: &[u128; CHUNK],
+        second: &[u128; CHUNK],
+        multiples: &[u128; 4],
+        out: &mut [u16],
+    ) {
+        debug_assert!(out.len() <= CHUNK);
+        backend.mmo_bits_of_4_by_4(self, first, second, multiples, out);
     }
 
     /// Encrypts a few blocks (set-up only).
@@ -181,6 +199,33 @@ pub(crate) fn portable_mmo_bits_of_16(
         *bits = 0;
         for (x, (hash, multiple)) in hashes.iter().zip(multiples).enumerate() {
             *bits |= (((hash ^ block ^ multiple) & 1) as u16) << x;
+        }
+    }
+    hashes.zeroize();
+}
+
+/// Portable twin of the hash kernels of pairs of one-of-four OTs.
+pub(crate) fn portable_mmo_bits_of_4_by_4(
+    key: &AesKey,
+    first: &[u128; CHUNK],
+    second: &[u128; CHUNK],
+    multiples: &[u128; 4],
+    out: &mut [u16],
+) {
+    let cipher = key.cipher();
+    let mut hashes = [0; 8];
+    for ((first, second), bits) in first.iter().zip(second).zip(out.iter_mut()) {
+        for (k, multiple) in multiples.iter().enumerate() {
+            (hashes[k], hashes[4 + k]) = (first ^ multiple, second ^ multiple);
+        }
+        let inputs = hashes;
+        portable_encrypt(&cipher, &mut hashes);
+        for (hash, input) in hashes.iter_mut().zip(inputs) {
+            *hash ^= input;
+        }
+        *bits = 0;
+        for i in 0..16 {
+            *bits |= ((hashes[i / 4] ^ hashes[4 + i % 4]) >> i & 1) as u16 * (1 << i);
         }
     }
     hashes.zeroize();

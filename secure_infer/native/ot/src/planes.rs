@@ -1,8 +1,8 @@
 //! From sixteen leaf streams to rows of v or w, and from rows to 128-bit blocks, one per OT.
 //!
-//! OTs come in chunks of 256. Within a chunk a *row* holds one bit of each of its 256 OTs; element of
-//! `F_16 = F_2[a]/(a^4 + a + 1)` are four rows, least significant first. Row 4 i + j of a chunk is bit j
-//! of the share of tree i.
+//! OTs come in chunks of 256. Within a chunk a *row* holds one bit of each of its 256 OTs; elements of
+//! `F_16 = F_2[a]/(a^4 + a + 1)` are four rows, least significant first, those of its subfield F_4 two: the
+//! coefficients of 1 and of `a + a^2`. Row 4 i + j of a chunk is bit j of the share of tree i.
 
 use zeroize::Zeroize;
 
@@ -69,13 +69,16 @@ fn fold(mut rows: [Row; LEAVES]) -> (Row, [Row; 4]) {
     (rows[0], sums)
 }
 
-/// Rows of the sum over j of `a^j * sums[.][j]`, each of the sums an element with `PLANES` rows.
+/// Rows of the sum over j of `a^j * sums[.][j]`, each of the sums an element with `PLANES` rows (see the module).
 #[inline(always)]
 fn reduce<const PLANES: usize>(sums: [[Row; 4]; PLANES]) -> [Row; 4] {
     let mut degrees = [[0; 2]; 7];
     for (plane, sums) in sums.iter().enumerate() {
         for (j, sum) in sums.iter().enumerate() {
             degrees[plane + j] = add(degrees[plane + j], *sum);
+            if PLANES == 2 && plane == 1 {
+                degrees[2 + j] = add(degrees[2 + j], *sum);
+            }
         }
     }
     for high in (4..7).rev() {

@@ -120,6 +120,21 @@ impl Backend {
         );
     }
 
+    pub(crate) fn mmo_bits_of_4_by_4(
+        self,
+        key: &AesKey,
+        first: &[u128; CHUNK],
+        second: &[u128; CHUNK],
+        multiples: &[u128; 4],
+        out: &mut [u16],
+    ) {
+        dispatch!(
+            self,
+            aes::portable_mmo_bits_of_4_by_4,
+            bits_of_4_by_4(key, first, second, multiples, out)
+        );
+    }
+
     /// Children of the nodes in `left`, and the sums of both sides; see [`crate::ferret::tree`].
     pub(crate) fn grow<const SPLIT: bool>(
         self,
@@ -219,6 +234,11 @@ fn agrees_with_portable(backend: Backend) -> bool {
         backend.counter(&key, 3, 1 << 33, &mut stream);
         let multiples = std::array::from_fn(|x| stream[LEN - 1 - x]);
         backend.mmo_bits_of_16(&key, &stream, &multiples, &mut bits);
+        let (mut first, mut second) = ([0; CHUNK], [0; CHUNK]);
+        backend.counter(&key, 5, 0, &mut first);
+        backend.counter(&key, 6, 0, &mut second);
+        let (four, mut pairs) = (std::array::from_fn(|x| stream[x]), vec![0; LEN]);
+        backend.mmo_bits_of_4_by_4(&key, &first, &second, &four, &mut pairs);
         let mut hashes = stream.clone();
         backend.tmmo(&key, 7, 1 << 35, &mut hashes);
         let mut untweaked = stream.clone();
@@ -228,7 +248,7 @@ fn agrees_with_portable(backend: Backend) -> bool {
             backend.grow::<false>(&key, &mut left, &mut right),
             backend.grow::<true>(&key, &mut left, &mut right),
         ];
-        (stream, bits, hashes, untweaked, left, right, sums)
+        (stream, bits, pairs, hashes, untweaked, left, right, sums)
     };
     output(backend) == output(Backend::PORTABLE)
 }

@@ -5,9 +5,13 @@
 //! the repetition code of length 32, semi-honest.
 //!
 //! Function: receiver gets random u and v, sender with Delta in F_16^32 gets w = v + u*Delta, then both
-//! hash. Two kinds, with separate streams and tweaks on the same trees:
+//! hash. Two kinds, with separate streams and hashes on the same trees:
 //! - `random_ot`: u in F_2; pads Hash(w), Hash(w + Delta) against u, Hash(v);
-//! - `one_of_16`: u in F_16; pads Hash(w + x*Delta) for x in 0..16 against u, Hash(v).
+//! - `one_of_16`: two u in F_4, a subfield of F_16, make the four bits of a choice (M. Naor, B. Pinkas, "Oblivious
+//!   transfer and polynomial evaluation", STOC 1999: one-of-N OT from log N smaller ones). Pad i is bit i of
+//!   Hash(w + (i div 4)*Delta) of the first plus bit i of Hash(w + (i mod 4)*Delta) of the second: 8 hashes for
+//!   16 pads. Of the 15 pads that the receiver lacks, 12 have an unknown bit of their own from the first
+//!   OT's three unknown hashes, and the other 3 one from the second's.
 //!
 //! How: tree i gives leaf streams r_x, of bits or of elements of F_16. The receiver, who knows all, has
 //! u_i = sum r_x and v_i = sum x*r_x; the sender, who misses leaf Delta_i, has sum (Delta_i + x)*r_x =
@@ -17,8 +21,8 @@
 //! Requirements: both parties make the same calls in the same order.
 //! Error: none. Rounds: set-up one each way (8192 and 4128 bytes), then one message of the receiver per call.
 //! Bits: 31 per random OT and 124 per one-of-sixteen OT, in chunks of 256 OTs.
-//! Cost in AES blocks per OT (receiver, sender): random OT 4 + 2 and 3.75 + 4, one-of-sixteen OT 16 + 1
-//! and 15 + 16 (streams + hashes, TMMO takes two). Everything else (butterfly, transposition) is a few
+//! Cost in AES blocks per OT (receiver, sender): random OT 4 + 2 and 3.75 + 4, one-of-sixteen OT 16 + 2
+//! and 15 + 8 (streams + hashes, TMMO takes two). Everything else (butterfly, transposition) is a few
 //! instructions per OT, and no 128-bit block leaves the cache.
 //! Measured on one core of an AMD EPYC of the Zen 3 kind with VAES-256, million OTs per second (receiver,
 //! sender): random OT 130 and 105, one-of-sixteen OT 48 and 21. These are 0.8 to 1.0 G AES blocks per

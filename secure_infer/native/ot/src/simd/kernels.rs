@@ -2,6 +2,7 @@
 
 use super::vector::{Keys, Vector, encrypt};
 use crate::aes::AesKey;
+use crate::planes::CHUNK;
 
 /// Registers in flight.
 const WIDTH: usize = 8;
@@ -232,6 +233,61 @@ unsafe fn words_plus_multiples<V: Vector>(
     state
 }
 
+/// Bit i of `out[k]`: bit i of pi(x) ^ x for x = `first[k]` ^ `multiples[i / 4]`, plus the same for
+/// `second[k]` ^ `multiples[i % 4]`. Registers hold different tables, so nothing moves between lanes.
+///
+/// # Safety
+/// The features of `V`.
+#[inline(always)]
+pub(super) unsafe fn bits_of_4_by_4<V: Vector>(
+    key: &AesKey,
+    first: &[u128; CHUNK],
+    second: &[u128; CHUNK],
+    multiples: &[u128; 4],
+    out: &mut [u16],
+) {
+    const BITS: [[u128; 4]; 2] = [
+        [0x000f, 0x00f0, 0x0f00, 0xf000],
+        [0x1111, 0x2222, 0x4444, 0x8888],
+    ];
+    // SAFETY: features, by the contract of this function; registers are loaded at multiples of V::BLOCKS,
+    // which divides CHUNK, below CHUNK; `lanes` has room for the widest register.
+    unsafe {
+        let (keys, zero) = (Keys::<V>::new(&key.round_keys), V::broadcast(&0));
+        let (mut addends, mut masks) = ([zero; 8], [zero; 8]);
+        for k in 0..8 {
+            addends[k] = V::broadcast(&multiples[k % 4]);
+            masks[k] = V::broadcast(&BITS[k / 4][k % 4]);
+        }
+        for (index, out) in out
+            .chunks_mut(V::BLOCKS)
+            .take(CHUNK / V::BLOCKS)
+            .enumerate()
+        {
+            let at = index * V::BLOCKS;
+            let words = [
+                V::load(&raw const first[at]),
+                V::load(&raw const second[at]),
+            ];
+            let mut state = [zero; 8];
+            for (k, (block, addend)) in state.iter_mut().zip(&addends).enumerate() {
+                *block = words[k / 4].xor(*addend);
+            }
+            let inputs = state;
+            encrypt(&keys, &mut state);
+            let mut bits = zero;
+            for (k, block) in state.iter().enumerate() {
+                bits = bits.xor(block.xor(inputs[k]).and(masks[k]));
+            }
+            let mut lanes = [0; MAX_BLOCKS];
+            bits.store(lanes.as_mut_ptr());
+            for (out, lane) in out.iter_mut().zip(lanes) {
+                *out = lane as u16;
+            }
+        }
+    }
+}
+
 /// H(x) = pi(sigma(x)) + sigma(x) of every block, sigma(hi, lo) = (hi + lo, hi).
 ///
 /// # Safety
@@ -363,6 +419,7 @@ macro_rules! entry_points {
         #[doc = concat!("Kernels that require ", $features, ".")]
         pub(super) mod $module {
             use crate::aes::AesKey;
+            use crate::planes::CHUNK;
             use std::arch::x86_64::*;
 
             #[target_feature(enable = $features)]
@@ -408,6 +465,18 @@ macro_rules! entry_points {
             ) {
                 // SAFETY: the features are enabled for this function.
                 unsafe { super::bits_of_16::<$vector>(key, blocks, multiples, out) }
+            }
+
+            #[target_feature(enable = $features)]
+            pub(in crate::simd) fn bits_of_4_by_4(
+                key: &AesKey,
+                first: &[u128; CHUNK],
+                second: &[u128; CHUNK],
+                multiples: &[u128; 4],
+                out: &mut [u16],
+            ) {
+                // SAFETY: the features are enabled for this function.
+                unsafe { super::bits_of_4_by_4::<$vector>(key, first, second, multiples, out) }
             }
 
             #[target_feature(enable = $features)]

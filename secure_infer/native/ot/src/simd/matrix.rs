@@ -24,6 +24,9 @@ pub(super) fn combine<const PLANES: usize>(
             for (j, sum) in sums.into_iter().enumerate() {
                 let sum = _mm256_xor_si256(sum, _mm256_and_si256(correction, delta[j]));
                 degrees[plane + j] = _mm256_xor_si256(degrees[plane + j], sum);
+                if PLANES == 2 && plane == 1 {
+                    degrees[2 + j] = _mm256_xor_si256(degrees[2 + j], sum);
+                }
             }
         }
         for high in [6, 5, 4] {

@@ -9,6 +9,12 @@ fn words(seed: u128, len: usize) -> Vec<u128> {
     words
 }
 
+fn chunk_of(seed: u128) -> [u128; CHUNK] {
+    let mut blocks = [0; CHUNK];
+    aes::portable_counter(&AesKey::new(seed), 1, 0, &mut blocks);
+    blocks
+}
+
 fn chunk(seed: u128) -> Chunk {
     let mut chunk = Chunk::ZERO;
     for (word, random) in chunk
@@ -128,7 +134,11 @@ proptest! {
             backend.mmo_bits_of_16(&key, &input, &multiples, &mut bits);
             let mut untweaked = input.clone();
             backend.mmo(&key, &mut untweaked);
-            (stream, hashes, bits, untweaked)
+            let mut pairs = vec![0; len];
+            let [first, second] = [!seed, seed ^ 1].map(chunk_of);
+            let four = std::array::from_fn(|x| multiples[x]);
+            backend.mmo_bits_of_4_by_4(&key, &first, &second, &four, &mut pairs);
+            (stream, hashes, bits, untweaked, pairs)
         };
         let expected = run(Backend::PORTABLE);
         for backend in Backend::available() {
@@ -151,6 +161,7 @@ proptest! {
     fn combine_any_streams_equals_portable(seed: u128, count in 1_usize..4) {
         for backend in Backend::available() {
             check_combine::<1>(backend, seed, count);
+            check_combine::<2>(backend, seed, count);
             check_combine::<4>(backend, seed, count);
         }
     }
@@ -254,6 +265,12 @@ mod four_blocks {
                 kernels::tmmo::<Four>(&key, 2, u64::MAX - 40, &mut hashes);
                 kernels::bits_of_16::<Four>(&key, &input, &multiples, &mut bits);
             }
+            let ([first, second], four) = ([14, 15].map(chunk_of), [multiples[3]; 4]);
+            let (mut pairs, mut expected_pairs) = (vec![0; len], vec![0; len]);
+            Backend::PORTABLE.mmo_bits_of_4_by_4(&key, &first, &second, &four, &mut expected_pairs);
+            // SAFETY: this register needs no processor feature.
+            unsafe { kernels::bits_of_4_by_4::<Four>(&key, &first, &second, &four, &mut pairs) };
+            assert_eq!(pairs, expected_pairs);
             assert_eq!(
                 (stream, hashes, bits),
                 expected(Backend::PORTABLE),

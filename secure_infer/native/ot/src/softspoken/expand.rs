@@ -19,36 +19,34 @@ pub(super) trait Kind<const PLANES: usize> {
     const COUNTER: usize;
     /// High half of the counters of this kind's leaf streams.
     const STREAM: u64;
-    /// High half of its hash tweaks.
-    const TWEAK: u64;
-
-    /// Hashes what a receiver has of one chunk, which begins with OT number `first` of this kind.
-    fn hash(keys: &Keys, first: u64, blocks: &mut [u128; CHUNK]);
 }
 
 /// u in F_2.
 pub(super) struct RandomOt;
-/// u in F_16.
-pub(super) struct OneOf16;
+/// u in F_4: two of them are a one-of-sixteen OT.
+pub(super) struct OneOf4;
+/// u in F_16, not hashed here.
+pub(super) struct Nibble;
+
+/// Kinds of extension: counters that a party keeps.
+pub(super) const KINDS: usize = 3;
+
+/// High half of the tweaks with which random OTs are hashed.
+pub(super) const TWEAK: u64 = u64::from_le_bytes(*b"sso1 tcr");
 
 impl Kind<1> for RandomOt {
     const COUNTER: usize = 0;
     const STREAM: u64 = u64::from_le_bytes(*b"sso1 prg");
-    const TWEAK: u64 = u64::from_le_bytes(*b"sso1 tcr");
-
-    fn hash(keys: &Keys, first: u64, blocks: &mut [u128; CHUNK]) {
-        keys.hash.tmmo(keys.backend, Self::TWEAK, first, blocks);
-    }
 }
 
-impl Kind<4> for OneOf16 {
+impl Kind<2> for OneOf4 {
     const COUNTER: usize = 1;
-    const STREAM: u64 = u64::from_le_bytes(*b"sso4 prg");
-    const TWEAK: u64 = u64::from_le_bytes(*b"sso4 tcr");
+    const STREAM: u64 = u64::from_le_bytes(*b"sso2 prg");
+}
 
-    fn hash(keys: &Keys, _first: u64, blocks: &mut [u128; CHUNK]) {
-        keys.pick.mmo(keys.backend, blocks);
-    }
+impl Kind<4> for Nibble {
+    const COUNTER: usize = 2;
+    const STREAM: u64 = u64::from_le_bytes(*b"sso4 prg");
 }
 
 /// Bytes of corrections for one chunk.
@@ -66,7 +64,7 @@ const MAX_CHUNKS: usize = batch_chunks(1);
 /// Bytes of corrections for `n` one-of-sixteen OTs.
 #[must_use]
 pub const fn one_of_16_len(n: usize) -> usize {
-    n.div_ceil(CHUNK).saturating_mul(chunk_len(4))
+    n.div_ceil(CHUNK).saturating_mul(2 * chunk_len(2))
 }
 
 /// Bytes of corrections for `n` random OTs.
@@ -100,7 +98,7 @@ pub(super) struct Scratch {
     /// u of tree 0.
     pub(super) first: [Row; MAX_CHUNKS],
     pub(super) blocks: Box<[u128; CHUNK]>,
-    /// The sender's other blocks, w + Delta.
+    /// The sender's other blocks w + Delta of random OTs; the first of two one-of-four OTs.
     pub(super) other: Box<[u128; CHUNK]>,
 }
 
@@ -167,11 +165,9 @@ impl Keys {
     }
 }
 
-/// The ranges of a batch's chunks among its `n` OTs.
-pub(super) fn chunks_of(n: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-    (0..n)
-        .step_by(CHUNK)
-        .map(move |start| start..n.min(start + CHUNK))
+/// Where in a batch of `n` OTs chunk `index` lies.
+pub(super) fn range_of(index: usize, n: usize) -> std::ops::Range<usize> {
+    index * CHUNK..n.min((index + 1) * CHUNK)
 }
 
 /// Ones at the lowest `bits` bits.

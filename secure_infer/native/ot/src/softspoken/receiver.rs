@@ -4,8 +4,8 @@ use blindread_pool::Workers;
 use zeroize::ZeroizeOnDrop;
 
 use super::expand::{
-    Keys, Kind, OneOf16, RandomOt, Scratch, batch_chunks, chunk_len, chunks_of, one_of_16_len,
-    pad_mask, random_ot_len,
+    KINDS, Keys, Kind, Nibble, OneOf4, RandomOt, Scratch, TWEAK, batch_chunks, chunk_len,
+    one_of_16_len, pad_mask, random_ot_len, range_of,
 };
 use crate::engine::OtReceiverEngine;
 use crate::error::{OtError, check_len};
@@ -31,7 +31,7 @@ pub struct OtReceiver {
     /// One per thread.
     scratch: Vec<Scratch>,
     /// Chunks used so far, by [`Kind::COUNTER`].
-    used: [u64; 2],
+    used: [u64; KINDS],
 }
 
 /// Makes one batch of u (`scratch.first`) and v (rows of the chunks); `corrections` has room for exactly its chunks.
@@ -69,7 +69,7 @@ impl OtReceiver {
             keys: Keys::new(leaves, 0, hash_keys),
             scratch: Scratch::for_all(&Workers::one()),
             workers: Workers::one(),
-            used: [0; 2],
+            used: [0; KINDS],
         }
     }
 
@@ -92,7 +92,7 @@ impl OtReceiver {
 
     /// As many u in F_16 and shares v, not hashed, as there is room for.
     pub(crate) fn vole_f16(&mut self, corrections: &mut Vec<u8>, u: &mut [u8], v: &mut [u128]) {
-        self.vole::<4, OneOf16>(corrections, u, v);
+        self.vole::<4, Nibble>(corrections, u, v);
     }
 
     fn vole<const PLANES: usize, K: Kind<PLANES>>(
@@ -111,8 +111,8 @@ impl OtReceiver {
         self.keys.hash.round_keys[0]
     }
 
-    /// As many OTs as there is room for in `u` and `out`, batch by batch. For each chunk, `deliver` gets its first tweak, the
-    /// shares v and its part of `out`.
+    /// As many OTs as there is room for in `u` and `out`. For each chunk, `deliver` gets its first tweak, the shares v
+    /// and its part of `out`.
     fn correlate<const PLANES: usize, K: Kind<PLANES>, T: Send>(
         &mut self,
         corrections: &mut Vec<u8>,
@@ -121,33 +121,54 @@ impl OtReceiver {
         deliver: impl Fn(&Keys, u64, &mut [u128; CHUNK], &mut [T]) + Sync,
     ) {
         let chunks = out.len().div_ceil(CHUNK);
+        let size = batch_chunks(PLANES) * CHUNK;
+        let batches = u.chunks_mut(size).zip(out.chunks_mut(size));
+        self.extend::<PLANES, K, _>(
+            chunks,
+            corrections,
+            batches,
+            |keys, tweak, scratch, batch, index| {
+                let (u, out) = batch;
+                let range = range_of(index, out.len());
+                let rows = &scratch.first.as_chunks::<PLANES>().0[index];
+                planes::elements(rows, &mut u[range.clone()]);
+                deliver(keys, tweak, &mut scratch.blocks, &mut out[range]);
+            },
+        );
+    }
+
+    /// `chunks` chunks of OTs, batch by batch, with the room for the results of each in `out`. For each chunk, in order,
+    /// `deliver` gets its first tweak, its shares v in the scratch's blocks and u in the scratch's `first`, its batch's
+    /// room and its number in the batch.
+    fn extend<const PLANES: usize, K: Kind<PLANES>, O: Send>(
+        &mut self,
+        chunks: usize,
+        corrections: &mut Vec<u8>,
+        out: impl Iterator<Item = O> + Send,
+        deliver: impl Fn(&Keys, u64, &mut Scratch, &mut O, usize) + Sync,
+    ) {
         let begin = corrections.len();
         corrections.resize(begin + chunks * chunk_len(PLANES), 0);
         let (keys, first) = (&self.keys, self.used[K::COUNTER]);
         let size = batch_chunks(PLANES);
         let batches = corrections[begin..]
             .chunks_mut(size * chunk_len(PLANES))
-            .zip(u.chunks_mut(size * CHUNK))
-            .zip(out.chunks_mut(size * CHUNK))
+            .zip(out)
             .enumerate();
-        let work = |scratch: &mut Scratch, (index, ((message, u), out)): (usize, Batch<'_, T>)| {
+        let work = |scratch: &mut Scratch, (index, (message, mut out)): (usize, (&mut [u8], O))| {
             let first = first + (index * size) as u64;
+            let count = message.len() / chunk_len(PLANES);
             batch::<PLANES, K>(keys, scratch, first, message);
-            for (index, range) in chunks_of(out.len()).enumerate() {
+            for index in 0..count {
                 scratch.transpose(keys, index);
-                let rows = &scratch.first.as_chunks::<PLANES>().0[index];
-                planes::elements(rows, &mut u[range.clone()]);
                 let tweak = (first + index as u64) * CHUNK as u64;
-                deliver(keys, tweak, &mut scratch.blocks, &mut out[range]);
+                deliver(keys, tweak, scratch, &mut out, index);
             }
         };
         self.workers.each_with(&mut self.scratch, batches, work);
         self.used[K::COUNTER] += chunks as u64;
     }
 }
-
-/// A batch's corrections, choices u and results.
-type Batch<'a, T> = ((&'a mut [u8], &'a mut [u8]), &'a mut [T]);
 
 impl OtReceiverEngine for OtReceiver {
     fn one_of_16_len(&self, n: usize) -> usize {
@@ -167,12 +188,37 @@ impl OtReceiverEngine for OtReceiver {
     ) -> Result<(), OtError> {
         check_len("omega of one-of-sixteen OTs", n, omega.len())?;
         check_len("pads of one-of-sixteen OTs", n, pads.len())?;
-        self.correlate::<4, OneOf16, _>(corrections, omega, pads, |keys, tweak, blocks, pads| {
-            OneOf16::hash(keys, tweak, blocks);
-            for (pad, hash) in pads.iter_mut().zip(blocks) {
-                *pad = *hash as u8 & 1;
-            }
-        });
+        let size = batch_chunks(2) * CHUNK / 2;
+        let batches = omega.chunks_mut(size).zip(pads.chunks_mut(size));
+        let chunks = 2 * n.div_ceil(CHUNK);
+        self.extend::<2, OneOf4, _>(
+            chunks,
+            corrections,
+            batches,
+            |keys, _, scratch, batch, index| {
+                let Scratch {
+                    blocks,
+                    other,
+                    first,
+                    ..
+                } = scratch;
+                keys.pick.mmo(keys.backend, &mut **blocks);
+                if index % 2 == 0 {
+                    std::mem::swap(blocks, other);
+                    return;
+                }
+                let range = range_of(index / 2, batch.0.len());
+                let (omega, pads) = (&mut batch.0[range.clone()], &mut batch.1[range]);
+                let rows = first.as_chunks::<2>().0;
+                let ([low, middle], [high, top]) = (rows[index], rows[index - 1]);
+                planes::elements(&[low, middle, high, top], omega);
+                for (((pad, omega), first), second) in
+                    pads.iter_mut().zip(omega).zip(&**other).zip(&**blocks)
+                {
+                    *pad = ((first ^ second) >> *omega) as u8 & 1;
+                }
+            },
+        );
         Ok(())
     }
 
@@ -192,7 +238,7 @@ impl OtReceiverEngine for OtReceiver {
             choices,
             pads,
             |keys, tweak, blocks, pads| {
-                RandomOt::hash(keys, tweak, blocks);
+                keys.hash.tmmo(keys.backend, TWEAK, tweak, blocks);
                 for (pad, hash) in pads.iter_mut().zip(blocks) {
                     *pad = *hash as u32 & mask;
                 }

@@ -1,13 +1,11 @@
 //! The party with Delta. It only listens.
 
-use std::ops::Range;
-
 use blindread_pool::Workers;
 use zeroize::ZeroizeOnDrop;
 
 use super::expand::{
-    Keys, Kind, OneOf16, RandomOt, Scratch, batch_chunks, chunk_len, chunks_of, one_of_16_len,
-    pad_mask, random_ot_len,
+    KINDS, Keys, Kind, Nibble, OneOf4, RandomOt, Scratch, TWEAK, batch_chunks, chunk_len,
+    one_of_16_len, pad_mask, random_ot_len, range_of,
 };
 use crate::engine::OtSenderEngine;
 use crate::error::{OtError, check_len};
@@ -37,7 +35,7 @@ pub struct OtSender {
     /// One per thread.
     scratch: Vec<Scratch>,
     /// Chunks used so far, by [`Kind::COUNTER`].
-    used: [u64; 2],
+    used: [u64; KINDS],
 }
 
 /// What the hashing of a chunk needs besides its blocks.
@@ -84,7 +82,7 @@ impl OtSender {
             multiples: multiples(delta),
             scratch: Scratch::for_all(&Workers::one()),
             workers: Workers::one(),
-            used: [0; 2],
+            used: [0; KINDS],
         }
     }
 
@@ -107,12 +105,13 @@ impl OtSender {
 
     /// As many shares w for u in F_16, not hashed, as there is room for.
     pub(crate) fn vole_f16(&mut self, corrections: &[u8], w: &mut [u128]) {
-        self.vole::<4, OneOf16>(corrections, w);
+        self.vole::<4, Nibble>(corrections, w);
     }
 
     fn vole<const PLANES: usize, K: Kind<PLANES>>(&mut self, corrections: &[u8], w: &mut [u128]) {
-        let (n, batches) = (w.len(), w.chunks_mut(batch_chunks(PLANES) * CHUNK));
-        self.extend::<PLANES, K, _>(n, corrections, batches, |_, scratch, w, range| {
+        let batches = w.chunks_mut(batch_chunks(PLANES) * CHUNK);
+        self.extend::<PLANES, K, _>(corrections, batches, |_, scratch, w, index| {
+            let range = range_of(index, w.len());
             let w = &mut w[range];
             w.copy_from_slice(&scratch.blocks[..w.len()]);
         });
@@ -128,14 +127,13 @@ impl OtSender {
         self.keys.hash.round_keys[0]
     }
 
-    /// `n` OTs, batch by batch, with the room for the results of each in `out`. For each chunk, `deliver` gets its shares w in
-    /// the scratch's blocks, its batch's room and where in there it lies.
+    /// The OTs of these corrections, batch by batch, with the room for the results of each in `out`. For each chunk,
+    /// in order, `deliver` gets its shares w in the scratch's blocks, its batch's room and its number in the batch.
     fn extend<const PLANES: usize, K: Kind<PLANES>, O: Send>(
         &mut self,
-        n: usize,
         corrections: &[u8],
         out: impl Iterator<Item = O> + Send,
-        deliver: impl Fn(&Hashing<'_>, &mut Scratch, &mut O, Range<usize>) + Sync,
+        deliver: impl Fn(&Hashing<'_>, &mut Scratch, &mut O, usize) + Sync,
     ) {
         let (keys, first) = (&self.keys, self.used[K::COUNTER]);
         let (multiples, size) = (&self.multiples, batch_chunks(PLANES));
@@ -144,21 +142,20 @@ impl OtSender {
             .zip(out)
             .enumerate();
         let work = |scratch: &mut Scratch, (index, (message, mut out)): (usize, (&[u8], O))| {
-            let (first, done) = (first + (index * size) as u64, index * size * CHUNK);
+            let first = first + (index * size) as u64;
             batch::<PLANES, K>(keys, multiples[1], scratch, first, message);
-            let here = (n - done).min(size * CHUNK);
-            for (index, range) in chunks_of(here).enumerate() {
+            for index in 0..message.len() / chunk_len(PLANES) {
                 scratch.transpose(keys, index);
                 let hashing = Hashing {
                     keys,
                     multiples,
                     tweak: (first + index as u64) * CHUNK as u64,
                 };
-                deliver(&hashing, scratch, &mut out, range);
+                deliver(&hashing, scratch, &mut out, index);
             }
         };
         self.workers.each_with(&mut self.scratch, batches, work);
-        self.used[K::COUNTER] += n.div_ceil(CHUNK) as u64;
+        self.used[K::COUNTER] += (corrections.len() / chunk_len(PLANES)) as u64;
     }
 }
 
@@ -178,13 +175,17 @@ impl OtSenderEngine for OtSender {
             corrections.len(),
         )?;
         check_len("pads of one-of-sixteen OTs", n, pads.len())?;
-        let batches = pads.chunks_mut(batch_chunks(4) * CHUNK);
-        self.extend::<4, OneOf16, _>(n, corrections, batches, |hashing, scratch, pads, range| {
-            let pads = &mut pads[range];
-            let blocks = &scratch.blocks[..pads.len()];
-            let (keys, multiples) = (hashing.keys, hashing.multiples);
+        let batches = pads.chunks_mut(batch_chunks(2) * CHUNK / 2);
+        self.extend::<2, OneOf4, _>(corrections, batches, |hashing, scratch, pads, index| {
+            let Scratch { blocks, other, .. } = scratch;
+            if index % 2 == 0 {
+                std::mem::swap(blocks, other);
+                return;
+            }
+            let (keys, range) = (hashing.keys, range_of(index / 2, pads.len()));
+            let multiples = F4.map(|x| hashing.multiples[x]);
             keys.pick
-                .mmo_bits_of_16(keys.backend, blocks, multiples, pads);
+                .mmo_bits_of_4_by_4(keys.backend, other, blocks, &multiples, &mut pads[range]);
         });
         Ok(())
     }
@@ -207,15 +208,15 @@ impl OtSenderEngine for OtSender {
         check_len("pads of choice 1", n, pads1.len())?;
         let size = batch_chunks(1) * CHUNK;
         let batches = pads0.chunks_mut(size).zip(pads1.chunks_mut(size));
-        self.extend::<1, RandomOt, _>(n, corrections, batches, |hashing, scratch, out, range| {
+        self.extend::<1, RandomOt, _>(corrections, batches, |hashing, scratch, out, index| {
             let Scratch { blocks, other, .. } = scratch;
+            let range = range_of(index, out.0.len());
             for (other, block) in other.iter_mut().zip(blocks.iter()) {
                 *other = block ^ hashing.multiples[1];
             }
             for (blocks, pads) in [(blocks, &mut *out.0), (other, &mut *out.1)] {
                 let (keys, tweak) = (hashing.keys, hashing.tweak);
-                keys.hash
-                    .tmmo(keys.backend, RandomOt::TWEAK, tweak, &mut **blocks);
+                keys.hash.tmmo(keys.backend, TWEAK, tweak, &mut **blocks);
                 for (pad, hash) in pads[range.clone()].iter_mut().zip(blocks.iter()) {
                     *pad = *hash as u32 & mask;
                 }
@@ -224,6 +225,9 @@ impl OtSenderEngine for OtSender {
         Ok(())
     }
 }
+
+/// The elements of F_4 = {0, 1, a + a^2, 1 + a + a^2}, by the two bits of u.
+const F4: [usize; 4] = [0, 1, 6, 7];
 
 /// x*Delta for all x: doubling in every nibble, then sums.
 fn multiples(delta: u128) -> [u128; 16] {
