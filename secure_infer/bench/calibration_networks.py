@@ -130,10 +130,10 @@ def wide() -> tuple[Program, Parameters]:
     build.linear(48, 7, 2)
     build.truncate()
     build.max_pool((3, 13))
-    build.relu((4, 12))
-    build.block(224, (4, 12))
-    build.block(48, (4, 12), 3)
-    build.block(256, (4, 12), 1, 2)
+    build.relu((3, 11))
+    build.block(224, (3, 11))
+    build.block(48, (3, 11), 3)
+    build.block(256, (3, 11), 1, 2)
     return build.finish()
 
 
@@ -160,10 +160,10 @@ def mixed() -> tuple[Program, Parameters]:
 def narrow() -> tuple[Program, Parameters]:
     """Many layers of small maps, as the last ones of a large network: round trips and messages."""
     build = _Builder(1, 16)
-    build.block(256, (4, 12), 3)
+    build.block(256, (3, 11), 3)
     for _ in range(12):
-        build.block(256, (4, 12))
-        build.block(64, (4, 12), 3)
+        build.block(256, (3, 11))
+        build.block(64, (3, 11), 3)
     return build.finish()
 
 

@@ -17,11 +17,13 @@ transposition of bit matrices, no sampling but its random bytes.
 
 AES blocks (128 bits each) per OT, of sender and receiver. ``softspoken``: streams of 32 trees with 16 leaves,
 of which the sender misses one each. ``ferret``: a node of a tree, ten words of the code's stream. The hashes:
-TMMO with two blocks for either pad of a one-of-two OT, one block for each entry of a one-of-sixteen OT.
+TMMO with two blocks for either pad of a one-of-two OT; one block for each of the 16 entries of a
+one-of-sixteen OT of ``ferret``, and of the 4 + 4 entries of the two one-of-four OTs that ``softspoken`` makes
+it of.
 
 ==================  ===============================  ==============================================
 one-of-two OT       ``softspoken``                   32*15/128 + 2*2 and 32*16/128 + 2
-one-of-sixteen OT   ``softspoken``                   32*15*4/128 + 16 and 32*16*4/128 + 1
+one-of-sixteen OT   ``softspoken``                   32*15*4/128 + 8 and 32*16*4/128 + 2
 one-of-two OT       ``ferret``                       2046/2048 + 2.5 + 2*2 and 2046/2048 + 2.5 + 2
 one-of-sixteen OT   ``ferret``                       3070/2048 + 2.5 + 16 and 3070/2048 + 2.5 + 1
 ==================  ===============================  ==============================================
@@ -66,7 +68,10 @@ STREAM_BLOCKS: Final[dict[Kind, tuple[float, float]]] = {
     "random": (32 * 15 / 128, 32 * 16 / 128),
     "table": (32 * 15 * 4 / 128, 32 * 16 * 4 / 128),
 }
-HASH_BLOCKS: Final[dict[Kind, tuple[float, float]]] = {"random": (4, 2), "table": (16, 1)}
+HASH_BLOCKS: Final[dict[str, dict[Kind, tuple[int, int]]]] = {
+    "softspoken": {"random": (4, 2), "table": (8, 2)},
+    "ferret": {"random": (4, 2), "table": (16, 1)},
+}
 #: A node's two children take one block; over F_16 those of the last level take two.
 TREE_BLOCKS: Final[dict[Kind, int]] = {
     "random": LEAVES - 2,
@@ -129,7 +134,7 @@ def ot_work(engine: str, cost: OtCost, receiver: bool) -> dict[str, float]:
     role = int(receiver)
     used: dict[Kind, int] = {"random": cost.random, "table": cost.table}
     refills: dict[Kind, int] = {"random": cost.random_refills, "table": cost.table_refills}
-    hashes = sum(HASH_BLOCKS[kind][role] * count for kind, count in used.items())
+    hashes = sum(HASH_BLOCKS[engine][kind][role] * count for kind, count in used.items())
     if engine == "softspoken":
         streams = sum(STREAM_BLOCKS[kind][role] * count for kind, count in used.items())
         return {"aes_blocks": streams + hashes}

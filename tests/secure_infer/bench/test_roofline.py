@@ -44,13 +44,13 @@ def test_bound_is_the_largest_of_what_runs_side_by_side_and_all_bytes_through_tl
 
 
 def test_ratio_is_work_without_waiting_over_the_bound_with_the_largest_first() -> None:
-    # The tables of a comparison take 3 * 31 blocks of the hospital, its two OTs 13.75.
-    aes = N * (3 * 31 + 13.75) / 1e9
+    # The tables of a comparison take 3 * 23 blocks of the hospital, its two OTs 13.75.
+    aes = N * (3 * 23 + 13.75) / 1e9
     network = N * (27 + 31) / 8 / 2e9 + N * (3 * 124 + 31) / 8 / 1e9
     hospital = spent(relu=(3 * (aes + network), 1.0), conv=(1e-3, 0.0))
     made = roofline(PROGRAM, "softspoken", {"hospital": hospital, "developer": spent()}, 1, RATES)
     row = {(one.phase, one.party, one.name): one for one in made.kinds}["offline", "hospital", "relu"]
-    assert row.needs["aes_blocks"] == N * (3 * 31 + 13.75)
+    assert row.needs["aes_blocks"] == N * (3 * 23 + 13.75)
     assert row.bound_by == "aes_blocks"
     assert row.bound_seconds == pytest.approx(aes + network)
     assert (row.ratio, row.waiting_seconds) == (pytest.approx(3.0), 1.0)

@@ -36,8 +36,8 @@ RELUS = 8 * 64 * 64
         # 32 trees, 15 or 16 leaves, 1 or 4 bits each, in blocks of 128; then hashes of two blocks or of one.
         ("random", False, 32 * 15 / 128 + 2 * 2),
         ("random", True, 32 * 16 / 128 + 2),
-        ("table", False, 32 * 15 * 4 / 128 + 16),
-        ("table", True, 32 * 16 * 4 / 128 + 1),
+        ("table", False, 32 * 15 * 4 / 128 + 8),
+        ("table", True, 32 * 16 * 4 / 128 + 2),
     ],
 )
 def test_softspoken_ot_takes_its_streams_and_hashes(kind: str, receiver: bool, blocks: float) -> None:
@@ -65,8 +65,8 @@ def test_ferret_refill_makes_its_seeds_and_its_sender_grows_every_tree_again() -
 def test_relu_hospital_sends_tables_and_developer_receives_them() -> None:
     relu = work(PROGRAM, predict(PROGRAM))[3].amounts
     hospital, developer = relu["offline", "hospital"], relu["offline", "developer"]
-    assert hospital["aes_blocks"] == RELUS * (3 * (15 + 16) + 7.75 + 6)
-    assert developer["aes_blocks"] == RELUS * (3 * (16 + 1) + 6 + 7.75)
+    assert hospital["aes_blocks"] == RELUS * (3 * (15 + 8) + 7.75 + 6)
+    assert developer["aes_blocks"] == RELUS * (3 * (16 + 2) + 6 + 7.75)
     # Tables and pads of three chunks, two answers and pi; read again online.
     assert relu["online", "hospital"]["memory_bytes"] == RELUS * (3 * 4 + 8 + 1)
     assert relu["online", "hospital"]["sent_bytes"] == RELUS * 75 / 8
