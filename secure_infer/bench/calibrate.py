@@ -49,6 +49,8 @@ FILE: Final = "calibration.json"
 #: Images of a run, and runs of which the shortest step counts.
 IMAGES: Final = 2
 RUNS: Final = 2
+#: A load that leaves one of two cores to somebody else: how the parties meet can't be told then.
+_BUSY: Final = 0.7
 _TLS_KINDS: Final = {"sent_bytes", "received_bytes"}
 
 
@@ -341,7 +343,12 @@ def _residuals(
 
 def to_text(fitted: Coefficients) -> str:
     """What the fit found, and how far it is from what it was fitted to."""
-    lines = ["nanoseconds a unit"]
+    lines = []
+    if fitted.machine.get("load_average", 0.0) > _BUSY:
+        lines.append(
+            f"load {fitted.machine['load_average']} before the start: calibrate again on an idle machine"
+        )
+    lines.append("nanoseconds a unit")
     for name, kinds in fitted.seconds.items():
         known = ", ".join(f"{kind} {1e9 * seconds:.3g}" for kind, seconds in kinds.items() if seconds)
         lines.append(f"  {name}: {known}")
