@@ -28,7 +28,12 @@ def add(commands: Commands) -> None:
         help="densenet121, resnet50, vgg16, xception or mobilenetv2, and the input's side (%(default)s)",
     )
     parser.add_argument("--threads", type=int, default=1, help="cores of each party (%(default)s)")
-    parser.add_argument("--ot-engine", default="softspoken", help="softspoken or ferret (%(default)s)")
+    parser.add_argument(
+        "--ot-engine",
+        default="softspoken",
+        help="softspoken, ferret, or auto for what the measured network suits; fixed unlike elsewhere, so "
+        "that figures can be compared (%(default)s)",
+    )
     parser.add_argument("--images", type=int, default=5, help="how many, one after the other (%(default)s)")
     parser.add_argument("--network", default="loopback", help="loopback, lan or wan (%(default)s)")
     parser.add_argument(

@@ -1,6 +1,7 @@
 """``blindread infer``: files against a remote developer's party."""
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,9 @@ def add(commands: Commands) -> None:
         "--timeout", type=float, default=120.0, metavar="S", help="for every wait (%(default)s)"
     )
     parser.add_argument(
-        "--ot-engine", default="softspoken", help="softspoken or ferret, the developer's (%(default)s)"
+        "--ot-engine",
+        default="auto",
+        help="softspoken, ferret, or auto for what the developer names, else the network suits (%(default)s)",
     )
     add_json(parser)
     parser.set_defaults(run=_infer)
@@ -60,9 +63,15 @@ def _infer(arguments: argparse.Namespace) -> int:
         for path, image in zip(arguments.files, images, strict=True):
             advance("private inference", len(answers), len(images))
             answers.append(answer(path, client.infer(image)))
+        link = client.link
     show(
         arguments,
-        {"digest": bundle.digest, "warnings": bundle.model_card.get("warnings", []), "results": answers},
+        {
+            "digest": bundle.digest,
+            "link": asdict(link) if link else None,
+            "warnings": bundle.model_card.get("warnings", []),
+            "results": answers,
+        },
         lambda: answers_text(answers, bundle.model_card),
     )
     return 0

@@ -30,6 +30,11 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--model", type=Path, metavar="FOLDER", help="what the bundle was compiled from; for --backend float"
     )
+    parser.add_argument(
+        "--ot-engine",
+        default="softspoken",
+        help="softspoken, ferret, or auto for what the way between two processes suits (%(default)s)",
+    )
     parser.add_argument("--threads", type=int, default=1, help="cores of each party (%(default)s)")
     add_json(parser)
     parser.set_defaults(run=_local)
@@ -48,6 +53,7 @@ def _local(arguments: argparse.Namespace) -> int:
             backend=arguments.backend,
             model=arguments.model,
             threads=arguments.threads,
+            ot_engine=arguments.ot_engine,
             progress=advance,
         )
     answers = [answer(path, one) for path, one in zip(arguments.files, run.answers, strict=True)]
@@ -60,6 +66,7 @@ def _local(arguments: argparse.Namespace) -> int:
         "offline": run.offline,
         "online": run.online,
         "max_rss_mb": run.max_rss_mb,
+        "link": run.link,
     }
     show(arguments, value, lambda: "\n".join([answers_text(answers, bundle.model_card), *_cost(run)]))
     return 0

@@ -45,7 +45,9 @@ def add(commands: Commands) -> None:
     )
     one.add_argument("--timeout", type=float, default=120.0, metavar="S", help="for every wait (%(default)s)")
     one.add_argument(
-        "--ot-engine", default="softspoken", help="softspoken or ferret, the hospitals' (%(default)s)"
+        "--ot-engine",
+        default="auto",
+        help="softspoken, ferret, or auto for what a hospital names, else the network suits (%(default)s)",
     )
     one.add_argument("--log-format", choices=("text", "json"), default="text")
     add_json(one)

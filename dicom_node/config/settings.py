@@ -115,7 +115,7 @@ class InferenceSettings:
     key: Annotated[Path, c.existing_file()]
     tickets: Annotated[int, c.integer(0, 64)] = 1
     timeout_s: Annotated[float, c.number(1, 3600)] = 120.0
-    ot_engine: Annotated[str, c.choice("softspoken", "ferret")] = "softspoken"
+    ot_engine: Annotated[str, c.choice("auto", "softspoken", "ferret")] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from secure_infer.bench.roofline import Roofline
+from secure_infer.runtime.hospital import Link
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,8 @@ class Bench:
         None where it wasn't measured.
     roofline : Roofline or None
         What the arithmetic needs, what the machine can do; None with several threads a party.
+    link : Link or None
+        The OT engine, and what it was chosen by if that was left open.
     """
 
     model: str
@@ -220,6 +223,7 @@ class Bench:
     throughput: Throughput | None
     per_layer: tuple[LayerCost, ...]
     roofline: Roofline | None = None
+    link: Link | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

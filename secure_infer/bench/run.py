@@ -25,7 +25,7 @@ from secure_infer.bench.roofline import Roofline, roofline
 from secure_infer.bench.throughput import throughput_of
 from secure_infer.bundle import HospitalBundle
 from secure_infer.errors import CompileError, OptionError
-from secure_infer.runtime.endpoint import OT_ENGINES
+from secure_infer.runtime.endpoint import OT_OPTIONS
 from secure_infer.runtime.local import ImageCost, LocalRun, Phase, run_local
 
 #: From so many images on, throughput is measured unless the caller says otherwise.
@@ -58,7 +58,7 @@ def run_bench(
     threads : int
         Cores of each party.
     ot_engine : str
-        One of `secure_infer.runtime.endpoint.OT_ENGINES`.
+        One of `secure_infer.runtime.endpoint.OT_OPTIONS`; the result has the engine that it came to.
     images : int
         Over which medians are taken; each uses up a ticket.
     pool : int, optional
@@ -79,8 +79,8 @@ def run_bench(
     SecureInferError
         What either party raised.
     """
-    if ot_engine not in OT_ENGINES:
-        raise OptionError("OT engine", expected=" or ".join(OT_ENGINES), got=ot_engine)
+    if ot_engine not in OT_OPTIONS:
+        raise OptionError("OT engine", expected=" or ".join(OT_OPTIONS), got=ot_engine)
     if min(threads, images) < 1:
         raise OptionError("threads and images", expected="at least 1", got=min(threads, images))
     with_rates = images >= MANY if throughput is None else throughput
@@ -114,11 +114,12 @@ def run_bench(
     # The secure backend has them all.
     assert run.load_seconds is not None
     assert run.setup is not None
+    assert run.link is not None
     return Bench(
         model=model,
         input_shape=bundle.program.input_value.shape,
         threads=threads,
-        ot_engine=ot_engine,
+        ot_engine=run.link.ot_engine,
         images=images,
         pool=tickets,
         relus=bundle.program.totals().comparisons,
@@ -134,7 +135,8 @@ def run_bench(
         plaintext_seconds=median(plain["seconds"]),
         throughput=throughput_of(run.images, tickets) if with_rates else None,
         per_layer=_layers(run.images),
-        roofline=_roofline(bundle, ot_engine, run, tell) if threads == 1 else None,
+        roofline=_roofline(bundle, run.link.ot_engine, run, tell) if threads == 1 else None,
+        link=run.link,
     )
 
 

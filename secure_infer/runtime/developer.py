@@ -50,7 +50,7 @@ class Limits:
     idle_s : float
         For a hospital that doesn't ask for anything.
     ot_engine : str
-        One of `secure_infer.runtime.endpoint.OT_ENGINES`; hospitals must choose the same.
+        One of `secure_infer.runtime.endpoint.OT_OPTIONS`.
     """
 
     hospitals: int = 4
@@ -60,7 +60,7 @@ class Limits:
     output_noise: float = 0.0
     timeout_s: float = 120.0
     idle_s: float = 900.0
-    ot_engine: str = "softspoken"
+    ot_engine: str = "auto"
 
     @property
     def timeouts_s(self) -> Mapping[str, float]:

@@ -13,9 +13,13 @@ from secure_infer.runtime.failures import translated
 
 #: Until TLS, hello and welcome are over.
 HANDSHAKE_S: Final = 10.0
-#: How oblivious transfers are extended; both parties must choose the same. `softspoken` is faster where
-#: traffic is cheap, `ferret` sends some 1.8 GB less for each image of a large network.
+#: How oblivious transfers are extended. `softspoken` is faster where traffic is cheap, `ferret` sends some
+#: 1.8 GB less for each image of a large network and assumes that LPN is hard.
 OT_ENGINES: Final = ("softspoken", "ferret")
+#: What a party can ask for. With `auto` it takes what the other one names; if neither names an engine, the
+#: hospital measures the link and takes the one with which a ticket is ready first: `ferret` below some 1.3
+#: Gbit/s. Two different names are refused.
+OT_OPTIONS: Final = ("auto", *OT_ENGINES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +71,7 @@ class Endpoint:
     timeout_s : float
         For every wait in which the developer is silent, its computing included.
     ot_engine : str
-        One of `OT_ENGINES`, the developer's.
+        One of `OT_OPTIONS`.
     """
 
     host: str
@@ -78,7 +82,7 @@ class Endpoint:
     key: Path = field(repr=False)
     fingerprint: str | None = None
     timeout_s: float = 120.0
-    ot_engine: str = "softspoken"
+    ot_engine: str = "auto"
 
     @property
     def address(self) -> str:

@@ -1,5 +1,7 @@
 """The hospital's side: one connection to a developer, tickets made ahead, one image at a time."""
 
+import logging
+from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,7 +15,26 @@ from secure_infer.runtime.coding import Inference, encode_image, interpret
 from secure_infer.runtime.endpoint import Endpoint
 from secure_infer.runtime.failures import translated
 
+_LOG = logging.getLogger(__name__)
+
 Stats = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Link:
+    """How a connection extends oblivious transfers, and what that was chosen by.
+
+    Attributes
+    ----------
+    ot_engine : str
+        One of `secure_infer.runtime.endpoint.OT_ENGINES`.
+    bytes_per_second, round_trip_seconds : int, float or None
+        From the developer, as measured when the connection was made; None if a party had named the engine.
+    """
+
+    ot_engine: str
+    bytes_per_second: int | None = None
+    round_trip_seconds: float | None = None
 
 
 class HospitalClient:
@@ -55,6 +76,7 @@ class HospitalClient:
                 model,
                 timeouts_s=dict(self._endpoint.timeouts_s),
             )
+        _LOG.info("session: connected", extra={"link": asdict(Link(**self._session.link))})
         return self
 
     def __exit__(
@@ -92,6 +114,11 @@ class HospitalClient:
     def images_left(self) -> int | None:
         """How many images the developer still allows; None if it does not say."""
         return self._session.images_left if self._session else None
+
+    @property
+    def link(self) -> Link | None:
+        """The OT engine of this connection, and the link as it was measured; None while there is none."""
+        return Link(**self._session.link) if self._session else None
 
     def prepare(self, tickets: int = 1) -> None:
         """Make this many tickets: the offline phase.

@@ -24,6 +24,7 @@ from secure_infer.errors import PeerUnreachable, RuntimeFailure, SecureInferErro
 from secure_infer.runtime.backends.reference import ReferenceBackend
 from secure_infer.runtime.coding import Inference, encode_image, interpret, to_probabilities
 from secure_infer.runtime.developer import LOGIT_NOISE, output_noise
+from secure_infer.runtime.hospital import Link
 
 Backend = Literal["secure", "reference", "float"]
 Image = NDArray[np.float32]
@@ -109,6 +110,8 @@ class LocalRun:
         One per image; none for the plain backends.
     max_rss_mb : dict
         Peak memory of the ``hospital`` and the ``developer``.
+    link : Link or None
+        Between the parties; None for the plain backends.
     stats : dict
         Of the hospital over all images, by phase and step, see `HospitalClient.stats`.
     developer_stats : dict
@@ -122,6 +125,7 @@ class LocalRun:
     online: Phase | None = None
     images: tuple[ImageCost, ...] = ()
     max_rss_mb: dict[str, float] = field(default_factory=dict)
+    link: Link | None = None
     stats: dict[str, Any] = field(default_factory=dict)
     developer_stats: dict[str, Any] = field(default_factory=dict)
 
@@ -157,7 +161,7 @@ def run_local(
     threads : int
         Cores of each party; where there are enough, each party gets its own.
     ot_engine : str
-        One of `secure_infer.runtime.endpoint.OT_ENGINES`; for ``secure`` only.
+        One of `secure_infer.runtime.endpoint.OT_OPTIONS`; for ``secure`` only.
     logit_noise : float
         Standard deviation of the developer's noise on each logit; for ``secure`` only.
     timeout_s : float
@@ -331,7 +335,7 @@ def _follow(
     spent: list[dict[str, Any]] = []
     tell("load", 0, 1)
     load_s = hospital.expect("ready")["seconds"]
-    setup_s = hospital.expect("connected")["seconds"]
+    connected = hospital.expect("connected")
     for done in range(count):
         # The pool is filled first; then each image waits for a ticket of its own.
         while len(made) < min(max(pool, done + 1), count):
@@ -347,7 +351,7 @@ def _follow(
     memory = {"hospital": end["max_rss_mb"], "developer": other["max_rss_mb"]}
     stats = end["stats"]
     seconds = {
-        "setup": setup_s,
+        "setup": connected["seconds"],
         "offline": sum(event["seconds"] for event in made),
         "online": sum(event["seconds"] for event in spent),
     }
@@ -359,6 +363,7 @@ def _follow(
         **phases,
         images=images,
         max_rss_mb=memory,
+        link=Link(**connected["link"]),
         stats=stats,
         developer_stats=other["stats"],
     )

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def _hospital(wanted: Mapping[str, Any]) -> None:
     begin = time.perf_counter()
     with client:
         connected = time.perf_counter()
-        say("connected", seconds=connected - begin)
+        say("connected", seconds=connected - begin, link=asdict(client.link) if client.link else {})
         for _ in range(min(wanted["pool"], len(images))):
             _prepare(client)
         for image in images:

@@ -135,7 +135,7 @@ def test_bench_reports_exactly_the_agreed_keys(tmp_path: Path) -> None:
     assert set(value) == {
         "model", "input_shape", "threads", "ot_engine", "images", "pool", "relus", "machine", "network",
         "bundle", "setup", "offline", "online", "total_seconds", "max_rss_mb", "logit_error",
-        "plaintext_seconds", "throughput", "per_layer",
+        "plaintext_seconds", "throughput", "per_layer", "roofline", "link",
     }  # fmt: skip
     for phase, samples in (("setup", 1), ("offline", 3), ("online", 3)):
         assert set(value[phase]) == PHASE
@@ -149,6 +149,8 @@ def test_bench_reports_exactly_the_agreed_keys(tmp_path: Path) -> None:
     assert value["logit_error"]["max_abs"] >= value["logit_error"]["rms"] > 0
     assert (value["model"], value["input_shape"], value["threads"]) == ("mobilenetv2-32", [1, 32, 32], 1)
     assert (value["images"], value["pool"]) == (3, 2)
+    # A benchmark names its engine unless it is told otherwise: the link isn't measured.
+    assert (value["ot_engine"], value["link"]["bytes_per_second"]) == ("softspoken", None)
     assert value["relus"] > 100_000
     assert value["plaintext_seconds"] > 0
     assert value["network"]["name"] == "loopback"

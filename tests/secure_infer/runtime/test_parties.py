@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from secure_infer.errors import (
     Timeout,
 )
 from secure_infer.runtime import Endpoint, HospitalClient, Limits
+from secure_infer.runtime.hospital import Link
 from tests.secure_infer.runtime.conftest import Site, assert_plausible
 from tests.tiny import Made
 
@@ -72,16 +74,46 @@ def test_answers_agree_with_the_reference_and_say_what_they_cost(site: Site, tin
     assert len(site.codes("inferred")) == 3
 
 
-def test_ot_engine_must_be_the_same_on_both_sides_and_either_answers(site: Site, tiny_bundle: Made) -> None:
+def test_ot_engine_that_both_name_must_be_the_same_and_either_answers(site: Site, tiny_bundle: Made) -> None:
     server = site.serve(limits=Limits(ot_engine="ferret", timeout_s=60))
-    error = expect(PeerRejected, "engine", site.endpoint(server.port), site)
-    assert "engine: expected " in str(error)
-    with HospitalClient(
-        site.hospital, site.endpoint(server.port, ot_engine="ferret", timeout_s=60.0)
-    ) as client:
-        assert_plausible(client.infer(picture(3)).logits, picture(3), tiny_bundle.path)
+    error = expect(PeerRejected, "engine", site.endpoint(server.port, ot_engine="softspoken"), site)
+    assert "engine: expected softspoken, got ferret" in str(error)
+    for wanted in ("ferret", "auto"):
+        endpoint = site.endpoint(server.port, ot_engine=wanted, timeout_s=60.0)
+        with HospitalClient(site.hospital, endpoint) as client:
+            assert_plausible(client.infer(picture(3)).logits, picture(3), tiny_bundle.path)
+            assert client.link == Link("ferret")
     server.shutdown()
     assert site.codes("refused") == ["engine"]
+
+
+def test_ot_engine_that_nobody_names_is_chosen_by_the_measured_link(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = site.serve()
+    client = HospitalClient(site.hospital, site.endpoint(server.port))
+    assert client.link is None
+    with caplog.at_level("INFO"), client:
+        link = client.link
+        # The network is small: what ferret sends to set itself up outweighs it on any link.
+        assert link is not None
+        assert link.ot_engine == "softspoken"
+        assert link.bytes_per_second is not None
+        assert link.bytes_per_second > 0
+        assert link.round_trip_seconds is not None
+    server.shutdown()
+    logged = [vars(record)["link"] for record in caplog.records if "link" in vars(record)]
+    assert logged == [asdict(link)]
+    (connected,) = (event for event in site.events if event["event"] == "connected")
+    assert {name: connected[name] for name in asdict(link)} == asdict(link)
+
+
+def test_ot_engine_of_another_name_is_refused(site: Site) -> None:
+    with (
+        pytest.raises(SecureInferError, match="expected auto, softspoken, ferret"),
+        HospitalClient(site.hospital, site.endpoint(1, ot_engine="telepathy")),
+    ):
+        pass
 
 
 def test_image_that_does_not_fit_costs_no_ticket(site: Site) -> None:

@@ -11,8 +11,8 @@ use crate::budget::Budget;
 use crate::cancel::Cancel;
 use crate::error::LinkError;
 use crate::event::{Event, Listener};
-use crate::meter::Meter;
 use crate::message::Identity;
+use crate::meter::Meter;
 use crate::serve::{Places, Shared, serve};
 use crate::timeouts::Timeouts;
 use crate::tls::Credentials;
@@ -204,6 +204,7 @@ fn tell_failure(shared: &Shared, connection: u64, message: String) {
         code: "listen".to_owned(),
         message,
         ticket: None,
+        choice: None,
         seconds: 0.0,
     });
 }

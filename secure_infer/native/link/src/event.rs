@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::choice::Choice;
+
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
@@ -17,6 +19,8 @@ pub struct Event {
     pub message: String,
     /// Number of the ticket, where there is one.
     pub ticket: Option<u64>,
+    /// The OT engine of the connection, with the event `connected`; what was measured is the hospital's word.
+    pub choice: Option<Choice>,
     /// How long the work took.
     pub seconds: f64,
 }

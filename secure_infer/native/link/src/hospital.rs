@@ -5,6 +5,7 @@
 //! the same on its side when the connection ends.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use blindread_protocol::Plan;
 use blindread_protocol::channel::{Kind, Phase};
@@ -12,12 +13,14 @@ use blindread_protocol::hospital::{Session, Ticket};
 
 use crate::cancel::Cancel;
 use crate::channel::TlsChannel;
+use crate::choice::{Choice, Request, Work};
 use crate::entropy;
 use crate::error::LinkError;
 use crate::message::{
     COMMAND_LEN, Command, Hello, Identity, MAX_HELLO, Role, WELCOME_LEN, Welcome, session_id,
 };
 use crate::meter::Meter;
+use crate::probe::{self, measure};
 use crate::ticket::Pool;
 use crate::timeouts::Timeouts;
 use crate::tls::Credentials;
@@ -57,10 +60,11 @@ pub struct HospitalSession {
     open: Option<Open>,
     input_len: usize,
     images_left: Option<u64>,
+    choice: Choice,
 }
 
 impl HospitalSession {
-    /// Connects, checks that both sides mean the same, and runs the base OTs.
+    /// Connects, checks that both sides mean the same, settles the OT engine, and runs the base OTs.
     ///
     /// # Errors
     /// Any [`LinkError`].
@@ -79,7 +83,8 @@ impl HospitalSession {
             cancel,
         )?;
         match set_up(&mut channel, credentials, model) {
-            Ok((session, welcome)) => Ok(Self {
+            Ok((session, welcome, choice)) => Ok(Self {
+                choice,
                 open: Some(Open {
                     channel,
                     session,
@@ -111,6 +116,12 @@ impl HospitalSession {
     #[must_use]
     pub fn images_left(&self) -> Option<u64> {
         self.images_left
+    }
+
+    /// The OT engine, and the link if it was chosen by that.
+    #[must_use]
+    pub fn choice(&self) -> Choice {
+        self.choice
     }
 
     /// Whether the session can still be used.
@@ -254,7 +265,7 @@ fn set_up(
     channel: &mut TlsChannel,
     credentials: &Credentials,
     model: &HospitalModel,
-) -> Result<(Session, Welcome), LinkError> {
+) -> Result<(Session, Welcome, Choice), LinkError> {
     credentials.check_pin(&channel.peer()?)?;
     channel.meter().enter(Phase::Setup, None);
     let own = Hello::new(Role::Hospital, &model.identity, &*entropy()?);
@@ -265,15 +276,38 @@ fn set_up(
     channel.recv_exact(Kind::Done, WELCOME_LEN, &mut body)?;
     let welcome = Welcome::decode(&body)?;
     channel.opened();
+    let choice = match own.agreed_engine(&peer)? {
+        Some(engine) => Choice {
+            engine,
+            measured: None,
+        },
+        None => Choice::by_link(
+            Work::of(model.plan.program()),
+            1,
+            measure(|len| exchange(channel, len))?,
+        ),
+    };
+    channel.send_frame(Kind::Opening, &Request::Choose(choice).encode())?;
     let session = Session::setup(
         channel,
         model.plan.clone(),
         model.hints.clone(),
         model.public_seed,
-        session_id(&own, &peer),
-        model.identity.engine,
+        session_id(&own, &peer, choice),
+        choice.engine,
         *entropy()?,
     )?;
     channel.meter().leave();
-    Ok((session, welcome))
+    Ok((session, welcome, choice))
+}
+
+/// Asks for a probe of so many bytes; how long it took.
+fn exchange(channel: &mut TlsChannel, len: u64) -> Result<Duration, LinkError> {
+    let mut body = Vec::new();
+    let begin = Instant::now();
+    channel.send_frame(Kind::Opening, &Request::Probe(len).encode())?;
+    channel.recv_exact(Kind::Probe, len as usize, &mut body)?;
+    let took = begin.elapsed();
+    probe::check(&body)?;
+    Ok(took)
 }

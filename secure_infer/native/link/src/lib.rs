@@ -9,6 +9,7 @@
 //! | `channel` | frames over TLS, the protocol's [`Channel`](blindread_protocol::channel::Channel) |
 //! | `meter` | bytes, seconds and turns, by phase and step |
 //! | `message` | the messages of this crate: hello, welcome, command, done, error |
+//! | `choice`, `probe` | the OT engine: who names it, the rule, and the link that it goes by |
 //! | `ticket` | a ticket's life: made, claimed, spent |
 //! | `hospital` | the client's session: connect, prepare, infer, close |
 //! | `developer` | the server: one thread per connection, several hospitals at once |
@@ -27,6 +28,7 @@
 pub mod budget;
 pub mod cancel;
 pub mod channel;
+pub mod choice;
 pub mod developer;
 pub mod error;
 pub mod event;
@@ -35,6 +37,7 @@ pub mod hospital;
 pub mod memory;
 pub mod message;
 pub mod meter;
+pub mod probe;
 mod serve;
 mod socket;
 pub mod ticket;
@@ -45,7 +48,7 @@ pub use cancel::Cancel;
 pub use error::LinkError;
 
 /// The version of messages and protocol; both parties must have the same.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// 32 fresh bytes of the operating system's generator, wiped when dropped.
 fn entropy() -> Result<zeroize::Zeroizing<[u8; 32]>, LinkError> {

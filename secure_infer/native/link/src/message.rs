@@ -2,7 +2,7 @@
 //!
 //! | message | bytes |
 //! |---|---|
-//! | hello | magic 8, role 1, version 2, engine 1, parameters 32, bundle 32, nonce 32 |
+//! | hello | magic 8, role 1, version 2, engine 1 (0: either), parameters 32, bundle 32, nonce 32 |
 //! | welcome (kind `Done`) | images left 8, unspent tickets allowed 4 |
 //! | command | operation 1, ticket 8 |
 //! | done | operation 1, ticket 8 |
@@ -11,10 +11,11 @@
 //! Numbers are little-endian. Magic, role and version never move, so that any two versions can tell
 //! each other apart.
 
-pub use blindread_protocol::OtEngine;
+use blindread_protocol::OtEngine;
 use sha2::{Digest, Sha256};
 
 use crate::PROTOCOL_VERSION;
+use crate::choice::{Choice, EngineOption, Request};
 use crate::error::LinkError;
 use crate::hex;
 
@@ -42,17 +43,6 @@ pub enum Role {
     Developer = 2,
 }
 
-/// The OT engine of this name.
-///
-/// # Errors
-/// [`LinkError::Mismatch`] with code `engine`.
-pub fn engine_from_name(name: &str) -> Result<OtEngine, LinkError> {
-    OtEngine::from_name(name).ok_or_else(|| {
-        let names = OtEngine::ALL.map(OtEngine::name).join(" or ");
-        mismatch("engine", &names, "another name")
-    })
-}
-
 /// What both parties must agree on before anything is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -60,14 +50,14 @@ pub struct Identity {
     pub bundle: [u8; 32],
     /// SHA-256 of the cryptographic parameters.
     pub parameters: [u8; 32],
-    /// The OT engine.
-    pub engine: OtEngine,
+    /// The OT engine, if this side names one; where both sides do, it must be the same.
+    pub engine: EngineOption,
 }
 
 impl Identity {
     /// Of this bundle, with the parameters that this program was built with.
     #[must_use]
-    pub fn of_bundle(bundle: [u8; 32], engine: OtEngine) -> Self {
+    pub fn of_bundle(bundle: [u8; 32], engine: EngineOption) -> Self {
         Self {
             bundle,
             parameters: parameters_digest(),
@@ -107,7 +97,7 @@ impl Hello {
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8] = role as u8;
         bytes[9..11].copy_from_slice(&PROTOCOL_VERSION.to_le_bytes());
-        bytes[11] = identity.engine as u8;
+        bytes[11] = identity.engine.byte();
         bytes[12..44].copy_from_slice(&identity.parameters);
         bytes[44..76].copy_from_slice(&identity.bundle);
         bytes[76..].copy_from_slice(nonce);
@@ -151,13 +141,7 @@ impl Hello {
                 &format!("{} bytes", peer.len()),
             )
         })?;
-        if bytes[11] != self.bytes[11] {
-            return Err(mismatch(
-                "engine",
-                &self.bytes[11].to_string(),
-                &bytes[11].to_string(),
-            ));
-        }
+        EngineOption::from_byte(self.bytes[11])?.agree(EngineOption::from_byte(bytes[11])?)?;
         for (what, range) in [("parameters", 12..44), ("bundle", 44..76)] {
             if bytes[range.clone()] != self.bytes[range.clone()] {
                 return Err(LinkError::Mismatch {
@@ -172,15 +156,24 @@ impl Hello {
         }
         Ok(Self { bytes })
     }
+
+    /// The engine that this hello and the peer's checked one leave; none if neither names one.
+    ///
+    /// # Errors
+    /// [`LinkError::Mismatch`] with code `engine`.
+    pub fn agreed_engine(&self, peer: &Self) -> Result<Option<OtEngine>, LinkError> {
+        EngineOption::from_byte(self.bytes[11])?.agree(EngineOption::from_byte(peer.bytes[11])?)
+    }
 }
 
-/// The name of a session: both hellos under SHA-256, the hospital's first.
+/// The name of a session: both hellos under SHA-256, the hospital's first, and its choice.
 #[must_use]
-pub fn session_id(hospital: &Hello, developer: &Hello) -> [u8; 32] {
+pub fn session_id(hospital: &Hello, developer: &Hello, choice: Choice) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(b"blindread session");
     hash.update(hospital.bytes);
     hash.update(developer.bytes);
+    hash.update(Request::Choose(choice).encode());
     hash.finalize().into()
 }
 
@@ -343,7 +336,11 @@ mod tests {
     const IDENTITY: Identity = Identity {
         bundle: [1; 32],
         parameters: [2; 32],
+        engine: EngineOption::Only(OtEngine::SoftSpoken),
+    };
+    const CHOICE: Choice = Choice {
         engine: OtEngine::SoftSpoken,
+        measured: None,
     };
 
     fn peers() -> (Hello, Hello) {
@@ -359,13 +356,21 @@ mod tests {
         let seen_by_hospital = hospital.check_peer(developer.bytes()).unwrap();
         let seen_by_developer = developer.check_peer(hospital.bytes()).unwrap();
         assert_eq!(
-            session_id(&hospital, &seen_by_hospital),
-            session_id(&seen_by_developer, &developer)
+            session_id(&hospital, &seen_by_hospital, CHOICE),
+            session_id(&seen_by_developer, &developer, CHOICE)
         );
         let other = Hello::new(Role::Hospital, &IDENTITY, &[5; 32]);
         assert_ne!(
-            session_id(&other, &developer),
-            session_id(&hospital, &developer)
+            session_id(&other, &developer, CHOICE),
+            session_id(&hospital, &developer, CHOICE)
+        );
+        let another = Choice {
+            engine: OtEngine::Ferret,
+            ..CHOICE
+        };
+        assert_ne!(
+            session_id(&hospital, &developer, another),
+            session_id(&hospital, &developer, CHOICE)
         );
     }
 

@@ -4,11 +4,13 @@ use std::net::TcpStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use blindread_protocol::OtEngine;
 use blindread_protocol::channel::{ChannelError, Kind, Phase};
 use blindread_protocol::developer::{Session, Ticket};
 
 use crate::budget::Budget;
 use crate::channel::TlsChannel;
+use crate::choice::{Choice, REQUEST_LEN, Request};
 use crate::developer::{DeveloperModel, Limits};
 use crate::entropy;
 use crate::error::LinkError;
@@ -16,6 +18,7 @@ use crate::event::{Event, Listener};
 use crate::hex;
 use crate::message::{COMMAND_LEN, Command, Hello, MAX_HELLO, Role, Welcome, session_id};
 use crate::meter::Meter;
+use crate::probe::Allowance;
 use crate::ticket::Pool;
 use crate::tls::{Credentials, Fingerprint};
 
@@ -103,7 +106,7 @@ pub(crate) fn serve(shared: &Shared, number: u64, stream: TcpStream) {
     };
     match open(shared, &mut channel, &mut reporter) {
         Ok((mut connection, _place)) => {
-            reporter.tell("connected", None, None, begin);
+            reporter.connected(connection.choice, begin);
             let end = connection.commands(&mut channel, &reporter);
             drop(connection);
             reporter.tell("closed", end.as_ref().err(), None, begin);
@@ -120,6 +123,7 @@ struct Connection<'a> {
     shared: &'a Shared,
     peer: Fingerprint,
     session: Session,
+    choice: Choice,
     tickets: Pool<Ticket>,
 }
 
@@ -146,13 +150,14 @@ fn open<'a>(
     channel.send_frame(Kind::Done, &welcome.encode())?;
     channel.opened();
     channel.meter().enter(Phase::Setup, None);
+    let choice = choice(channel, own.agreed_engine(&theirs)?)?;
     let session = Session::setup(
         channel,
         shared.model.plan.clone(),
         shared.model.parameters.clone(),
         shared.model.secrets.clone(),
-        session_id(&theirs, &own),
-        shared.model.identity.engine,
+        session_id(&theirs, &own, choice),
+        choice.engine,
         *entropy()?,
     )?;
     Ok((
@@ -160,10 +165,27 @@ fn open<'a>(
             shared,
             peer,
             session,
+            choice,
             tickets: Pool::new(tickets),
         },
         place,
     ))
+}
+
+/// Answers probes until the hospital has made its choice, which must be `agreed` if that is known.
+fn choice(channel: &mut TlsChannel, agreed: Option<OtEngine>) -> Result<Choice, LinkError> {
+    let mut allowance = Allowance::new(agreed.is_none());
+    let mut body = Vec::new();
+    loop {
+        channel.recv_exact(Kind::Opening, REQUEST_LEN, &mut body)?;
+        match Request::decode(&body)? {
+            Request::Probe(len) => channel.send_frame(Kind::Probe, allowance.take(len)?)?,
+            Request::Choose(choice) => {
+                choice.check(agreed)?;
+                return Ok(choice);
+            }
+        }
+    }
 }
 
 impl Connection<'_> {
@@ -236,6 +258,13 @@ struct Reporter<'a> {
 }
 
 impl Reporter<'_> {
+    fn connected(&self, choice: Choice, begin: Instant) {
+        (self.shared.listener)(Event {
+            choice: Some(choice),
+            ..self.event("connected", None, None, begin)
+        });
+    }
+
     fn tell(
         &self,
         name: &'static str,
@@ -243,14 +272,25 @@ impl Reporter<'_> {
         ticket: Option<u64>,
         begin: Instant,
     ) {
-        (self.shared.listener)(Event {
+        (self.shared.listener)(self.event(name, error, ticket, begin));
+    }
+
+    fn event(
+        &self,
+        name: &'static str,
+        error: Option<&LinkError>,
+        ticket: Option<u64>,
+        begin: Instant,
+    ) -> Event {
+        Event {
             name,
             connection: self.number,
             peer: self.peer.clone(),
             code: error.map_or_else(String::new, |error| error.code().to_owned()),
             message: error.map_or_else(String::new, ToString::to_string),
             ticket,
+            choice: None,
             seconds: begin.elapsed().as_secs_f64(),
-        });
+        }
     }
 }

@@ -9,10 +9,12 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use blindread_link::channel::TlsChannel;
+use blindread_link::choice::{Choice, Request};
 use blindread_link::hospital::{Endpoint, HospitalSession};
 use blindread_link::message::{Command, Hello, Role, WELCOME_LEN, session_id};
 use blindread_link::tls::Credentials;
 use blindread_link::{Cancel, LinkError};
+use blindread_protocol::OtEngine;
 use blindread_protocol::channel::{Channel, ChannelError, Kind, MAX_BODY};
 use blindread_protocol::hospital::Session;
 use common::*;
@@ -40,14 +42,21 @@ fn rogue(served: &Served, credentials: &Credentials) -> (TlsChannel, Session) {
         .unwrap();
     let peer = own.check_peer(&body).unwrap();
     channel.recv(Kind::Done, WELCOME_LEN, &mut body).unwrap();
+    let choice = Choice {
+        engine: OtEngine::SoftSpoken,
+        measured: None,
+    };
+    channel
+        .send(Kind::Opening, &Request::Choose(choice).encode())
+        .unwrap();
     let model = models().0;
     let session = Session::setup(
         &mut channel,
         model.plan,
         model.hints,
         SEED,
-        session_id(&own, &peer),
-        IDENTITY.engine,
+        session_id(&own, &peer, choice),
+        choice.engine,
         [9; 32],
     )
     .unwrap();

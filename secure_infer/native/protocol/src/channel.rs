@@ -52,6 +52,10 @@ pub enum Kind {
     Done = 18,
     /// A request for more OTs, and the answer.
     OtRefill = 19,
+    /// The hospital asks for a probe of the link, or names the OT engine.
+    Opening = 20,
+    /// Bytes without meaning, whose time is taken.
+    Probe = 21,
     /// A named error; the session ends.
     Error = 255,
 }

@@ -123,6 +123,9 @@ impl DeveloperServer {
             made.set_item("message", event.message)?;
             made.set_item("ticket", event.ticket)?;
             made.set_item("seconds", event.seconds)?;
+            if let Some(choice) = event.choice {
+                stats::add_choice(&made, &choice)?;
+            }
             list.append(made)?;
         }
         Ok(list)

@@ -109,6 +109,15 @@ impl HospitalSession {
         py.detach(|| self.lock().images_left())
     }
 
+    /// ``ot_engine``, and what it was chosen by: ``bytes_per_second`` and ``round_trip_seconds``, else None.
+    #[getter]
+    fn link<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let choice = py.detach(|| self.lock().choice());
+        let made = PyDict::new(py);
+        stats::add_choice(&made, &choice)?;
+        Ok(made)
+    }
+
     #[getter]
     fn is_open(&self, py: Python<'_>) -> bool {
         py.detach(|| self.lock().is_open())

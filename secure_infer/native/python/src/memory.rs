@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use blindread_link::choice::engine_from_name;
 use blindread_link::memory::{MemoryChannel, pair};
-use blindread_link::message::engine_from_name;
 use blindread_link::{Cancel, LinkError};
 use blindread_protocol::{OtEngine, Parameters, Plan, developer, hospital, make_hints};
 use pyo3::prelude::*;

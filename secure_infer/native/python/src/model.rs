@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use blindread_lattice::Prg;
+use blindread_link::choice::EngineOption;
 use blindread_link::developer::DeveloperModel as LinkDeveloperModel;
 use blindread_link::hospital::HospitalModel as LinkHospitalModel;
-use blindread_link::message::{Identity, engine_from_name};
+use blindread_link::message::Identity;
 use blindread_protocol::program::OutputInfo;
 use blindread_protocol::{Parameters, Plan, Program, make_hints as protocol_hints};
 use pyo3::prelude::*;
@@ -107,7 +108,7 @@ impl HospitalModel {
     ) -> PyResult<Self> {
         let plan = plan(program_json)?;
         expect_len("hints", hints.len(), plan.hints_len())?;
-        let engine = engine_from_name(ot_engine).map_err(Failure::from)?;
+        let engine = EngineOption::from_name(ot_engine).map_err(Failure::from)?;
         let model = LinkHospitalModel {
             input_len: input_len(&plan),
             hints: Arc::new(hints.to_vec()),
@@ -157,7 +158,7 @@ impl DeveloperModel {
         expect_len("secrets", secrets.len(), plan.secrets_len())?;
         let parameters = Parameters::new(plan.program(), arrays::parameters(parameters)?)
             .map_err(Failure::from)?;
-        let engine = engine_from_name(ot_engine).map_err(Failure::from)?;
+        let engine = EngineOption::from_name(ot_engine).map_err(Failure::from)?;
         let model = LinkDeveloperModel {
             parameters: Arc::new(parameters),
             secrets: Arc::new(SecretBytes(Zeroizing::new(secrets.to_vec()))),

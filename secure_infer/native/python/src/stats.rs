@@ -1,10 +1,23 @@
 //! What a session spent, as dictionaries.
 
+use blindread_link::choice::Choice;
 use blindread_link::meter::{Meter, Spent};
 use blindread_protocol::Program;
 use blindread_protocol::channel::Phase;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
+
+/// Adds the OT engine, and the link where it was measured: `ot_engine`, `bytes_per_second`, `round_trip_seconds`.
+pub fn add_choice(made: &Bound<'_, PyDict>, choice: &Choice) -> PyResult<()> {
+    let measured = choice.measured;
+    made.set_item("ot_engine", choice.engine.name())?;
+    made.set_item(
+        "bytes_per_second",
+        measured.map(|link| link.bytes_per_second),
+    )?;
+    let round_trip = measured.map(|link| link.round_trip.as_secs_f64());
+    made.set_item("round_trip_seconds", round_trip)
+}
 
 /// `{"setup": {...}, "offline": {..., "steps": [...]}, "online": {..., "steps": [...]}}`.
 pub fn report<'py>(

@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use blindread_link::budget::Budget;
+use blindread_link::choice::EngineOption;
 use blindread_link::developer::{DeveloperModel, DeveloperServer, Limits};
 use blindread_link::event::Event;
 use blindread_link::hospital::{Endpoint, HospitalModel, HospitalSession};
-use blindread_link::message::{Identity, OtEngine};
+use blindread_link::message::Identity;
 use blindread_link::timeouts::Timeouts;
 use blindread_link::tls::{Credentials, Fingerprint};
 use blindread_link::{Cancel, LinkError};
-use blindread_protocol::{Parameters, Plan, Program, StepParameters, make_hints};
+use blindread_protocol::{OtEngine, Parameters, Plan, Program, StepParameters, make_hints};
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, date_time_ymd,
@@ -34,7 +35,7 @@ pub const SEED: [u8; 32] = [7; 32];
 pub const IDENTITY: Identity = Identity {
     bundle: [0xb1; 32],
     parameters: [0x9a; 32],
-    engine: OtEngine::SoftSpoken,
+    engine: EngineOption::Only(OtEngine::SoftSpoken),
 };
 
 /// One shared model: hints take a moment to make.
