@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use blindread_protocol::{Parameters, Plan};
+use blindread_protocol::{Parameters, Plan, Workers};
 
 use crate::budget::Budget;
 use crate::cancel::Cancel;
@@ -47,6 +47,9 @@ pub struct Limits {
     pub output_noise: f64,
     /// Limits of all waits.
     pub timeouts: Timeouts,
+    /// Threads of each connection, its own included: hospitals that are served at once don't wait for each other's
+    /// work, and the whole server computes on at most `hospitals * threads` cores.
+    pub threads: usize,
 }
 
 impl Default for Limits {
@@ -56,6 +59,7 @@ impl Default for Limits {
             tickets: 4,
             output_noise: 0.0,
             timeouts: Timeouts::default(),
+            threads: 1,
         }
     }
 }
@@ -71,7 +75,7 @@ impl DeveloperServer {
     /// Listens on `address` (port 0: any free one) and serves until [`DeveloperServer::shutdown`].
     ///
     /// # Errors
-    /// [`LinkError::Listen`], [`LinkError::Credentials`].
+    /// [`LinkError::Listen`], [`LinkError::Credentials`], [`LinkError::Threads`].
     pub fn start(
         address: &str,
         model: DeveloperModel,
@@ -84,6 +88,8 @@ impl DeveloperServer {
             address: address.to_owned(),
             reason: error.to_string(),
         };
+        // Each connection makes its own; a number that can't be had is found now.
+        drop(Workers::new(limits.threads)?);
         let socket = TcpListener::bind(address).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
         let shared = Arc::new(Shared {

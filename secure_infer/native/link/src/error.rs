@@ -1,7 +1,7 @@
 //! Everything that can go wrong between two parties, each with a stable code.
 
-use blindread_protocol::ProtocolError;
 use blindread_protocol::channel::{ChannelError, Kind};
+use blindread_protocol::{ProtocolError, WorkersError};
 
 /// A failure of a connection or a session; [`LinkError::code`] names it for programs.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +137,9 @@ pub enum LinkError {
     /// The operating system's random generator failed.
     #[error("entropy: expected 32 random bytes of the operating system, got none")]
     NoEntropy,
+    /// A session's threads can't be had.
+    #[error(transparent)]
+    Threads(#[from] WorkersError),
     /// A thread of the session died; this is a defect.
     #[error("session: expected its thread to end well, got a panic")]
     Panic,
@@ -182,6 +185,7 @@ impl LinkError {
             Self::Idle { .. } => "idle",
             Self::Shutdown => "shutdown",
             Self::NoEntropy => "no_entropy",
+            Self::Threads(_) => "threads",
             Self::Panic => "panic",
             Self::Channel(error) => channel_code(error),
             Self::Protocol(error) => error.code(),
@@ -195,6 +199,7 @@ impl LinkError {
             self,
             Self::BudgetStore { .. }
                 | Self::NoEntropy
+                | Self::Threads(_)
                 | Self::Panic
                 | Self::Credentials { .. }
                 | Self::Listen { .. }
@@ -218,7 +223,7 @@ impl LinkError {
 
 /// What a peer may call its own failure. Anything else is `peer_error`: its words must not pass for
 /// one of this side's errors, on which a caller would act differently.
-const PEER_CODES: [&str; 22] = [
+const PEER_CODES: [&str; 23] = [
     "argument",
     "budget",
     "budget_store",
@@ -234,6 +239,7 @@ const PEER_CODES: [&str; 22] = [
     "parameters",
     "role",
     "shutdown",
+    "threads",
     "ticket_limit",
     "ticket_reused",
     "ticket_unknown",

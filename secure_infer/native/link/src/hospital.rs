@@ -7,9 +7,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use blindread_protocol::Plan;
 use blindread_protocol::channel::{Kind, Phase};
 use blindread_protocol::hospital::{Session, Ticket};
+use blindread_protocol::{Plan, SessionOptions, Workers};
 
 use crate::cancel::Cancel;
 use crate::channel::TlsChannel;
@@ -64,7 +64,8 @@ pub struct HospitalSession {
 }
 
 impl HospitalSession {
-    /// Connects, checks that both sides mean the same, settles the OT engine, and runs the base OTs.
+    /// Connects, checks that both sides mean the same, settles the OT engine, and runs the base OTs. `workers` compute
+    /// for this session.
     ///
     /// # Errors
     /// Any [`LinkError`].
@@ -73,6 +74,7 @@ impl HospitalSession {
         credentials: &Credentials,
         model: &HospitalModel,
         timeouts: Timeouts,
+        workers: &Workers,
         cancel: Cancel,
     ) -> Result<Self, LinkError> {
         let mut channel = TlsChannel::connect(
@@ -82,7 +84,7 @@ impl HospitalSession {
             timeouts,
             cancel,
         )?;
-        match set_up(&mut channel, credentials, model) {
+        match set_up(&mut channel, credentials, model, workers) {
             Ok((session, welcome, choice)) => Ok(Self {
                 choice,
                 open: Some(Open {
@@ -265,6 +267,7 @@ fn set_up(
     channel: &mut TlsChannel,
     credentials: &Credentials,
     model: &HospitalModel,
+    workers: &Workers,
 ) -> Result<(Session, Welcome, Choice), LinkError> {
     credentials.check_pin(&channel.peer()?)?;
     channel.meter().enter(Phase::Setup, None);
@@ -283,7 +286,7 @@ fn set_up(
         },
         None => Choice::by_link(
             Work::of(model.plan.program()),
-            1,
+            workers.threads(),
             measure(|len| exchange(channel, len))?,
         ),
     };
@@ -293,8 +296,11 @@ fn set_up(
         model.plan.clone(),
         model.hints.clone(),
         model.public_seed,
-        session_id(&own, &peer, choice),
-        choice.engine,
+        SessionOptions {
+            id: session_id(&own, &peer, choice),
+            engine: choice.engine,
+            workers: workers.clone(),
+        },
         *entropy()?,
     )?;
     channel.meter().leave();

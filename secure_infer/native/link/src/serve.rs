@@ -7,6 +7,7 @@ use std::time::Instant;
 use blindread_protocol::OtEngine;
 use blindread_protocol::channel::{ChannelError, Kind, Phase};
 use blindread_protocol::developer::{Session, Ticket};
+use blindread_protocol::{SessionOptions, Workers};
 
 use crate::budget::Budget;
 use crate::channel::TlsChannel;
@@ -156,8 +157,11 @@ fn open<'a>(
         shared.model.plan.clone(),
         shared.model.parameters.clone(),
         shared.model.secrets.clone(),
-        session_id(&theirs, &own, choice),
-        choice.engine,
+        SessionOptions {
+            id: session_id(&theirs, &own, choice),
+            engine: choice.engine,
+            workers: Workers::new(shared.limits.threads)?,
+        },
         *entropy()?,
     )?;
     Ok((

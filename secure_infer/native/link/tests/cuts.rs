@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use blindread_link::hospital::{Endpoint, HospitalSession};
 use blindread_link::{Cancel, LinkError};
+use blindread_protocol::Workers;
 use common::*;
 
 /// Passes on bytes between one hospital and the server, until `allowed` have gone one way.
@@ -73,6 +74,7 @@ impl Wire {
             &credentials,
             &models().0,
             timeouts(),
+            &Workers::one(),
             Cancel::new(),
         )?;
         session.prepare()?;

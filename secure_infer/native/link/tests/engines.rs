@@ -17,7 +17,9 @@ use blindread_link::hospital::{Endpoint, HospitalModel, HospitalSession};
 use blindread_link::message::{HELLO_LEN, Hello, Identity, Role, WELCOME_LEN, Welcome};
 use blindread_link::{Cancel, LinkError};
 use blindread_protocol::channel::{Channel, ChannelError, Kind};
-use blindread_protocol::{OtEngine, Parameters, Plan, Program, StepParameters, make_hints};
+use blindread_protocol::{
+    OtEngine, Parameters, Plan, Program, StepParameters, Workers, make_hints,
+};
 use common::*;
 
 const AUTO: EngineOption = EngineOption::Auto;
@@ -168,6 +170,7 @@ fn slow_link_takes_ferret_for_a_larger_network() {
         &authority.hospital(),
         &model,
         timeouts(),
+        &Workers::one(),
         Cancel::new(),
     )
     .unwrap();
@@ -292,6 +295,7 @@ fn answered(kind: Kind, body: Vec<u8>) -> LinkError {
         &authority.hospital(),
         &hospital(AUTO),
         timeouts(),
+        &Workers::one(),
         Cancel::new(),
     )
     .err()

@@ -17,6 +17,7 @@ use blindread_link::{Cancel, LinkError};
 use blindread_protocol::OtEngine;
 use blindread_protocol::channel::{Channel, ChannelError, Kind, MAX_BODY};
 use blindread_protocol::hospital::Session;
+use blindread_protocol::{SessionOptions, Workers};
 use common::*;
 
 fn call(served: &Served, credentials: &Credentials) -> TlsChannel {
@@ -55,8 +56,11 @@ fn rogue(served: &Served, credentials: &Credentials) -> (TlsChannel, Session) {
         model.plan,
         model.hints,
         SEED,
-        session_id(&own, &peer, choice),
-        choice.engine,
+        SessionOptions {
+            id: session_id(&own, &peer, choice),
+            engine: choice.engine,
+            workers: Workers::one(),
+        },
         [9; 32],
     )
     .unwrap();
@@ -135,6 +139,7 @@ fn certificate_for_another_name_is_refused() {
         &authority.hospital(),
         &models().0,
         timeouts(),
+        &Workers::one(),
         Cancel::new(),
     );
     assert_eq!(code(result), "certificate_name");
@@ -198,6 +203,7 @@ fn garbage_instead_of_tls_is_named_on_either_side() {
             &authority.hospital(),
             &models().0,
             timeouts(),
+            &Workers::one(),
             Cancel::new(),
         );
         assert_eq!(code(result), "tls");
@@ -352,6 +358,7 @@ fn silent_developer_times_out_and_silent_hospital_loses_its_place() {
         &authority.hospital(),
         &models().0,
         limits.timeouts,
+        &Workers::one(),
         Cancel::new(),
     );
     assert_eq!(code(result), "timeout");

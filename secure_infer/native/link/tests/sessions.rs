@@ -10,6 +10,7 @@ use blindread_link::Cancel;
 use blindread_link::developer::Limits;
 use blindread_link::hospital::HospitalSession;
 use blindread_link::message::Identity;
+use blindread_protocol::Workers;
 use blindread_protocol::channel::Phase;
 use common::*;
 
@@ -216,6 +217,7 @@ fn cancel_ends_a_wait_on_a_silent_developer() {
                 &authority.hospital(),
                 &models().0,
                 timeouts(),
+                &Workers::one(),
                 cancel.clone(),
             )
         });
@@ -229,6 +231,7 @@ fn cancel_ends_a_wait_on_a_silent_developer() {
         &authority.hospital(),
         &models().0,
         timeouts(),
+        &Workers::one(),
         asked,
     );
     assert_eq!(code(result), "cancelled");

@@ -12,18 +12,19 @@
 #[path = "../tests/common/mod.rs"]
 mod common;
 
-use std::collections::{BTreeMap, HashMap};
+#[path = "support/mod.rs"]
+mod support;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use blindread_lattice::Prg;
 use blindread_protocol::channel::{Channel, ChannelError, Kind, Phase};
-use blindread_protocol::program::{Step, StepId};
-use blindread_protocol::{
-    OtEngine, Parameters, Plan, Program, StepParameters, developer, hospital, make_hints,
-};
+use blindread_protocol::program::StepId;
+use blindread_protocol::{Plan, SessionOptions, Workers, developer, hospital};
 use common::{MemoryChannel, pair};
+use support::{Model, model};
 
 /// Books the time between calls to phase and operation, and the time spent waiting apart.
 struct Timed {
@@ -91,75 +92,26 @@ impl Channel for Timed {
     }
 }
 
-fn parameters(program: &Program) -> HashMap<String, StepParameters> {
-    let mut prg = Prg::from_seed(&[1; 32]);
-    let mut steps = HashMap::new();
-    for step in program.steps() {
-        let parameters = match step {
-            Step::Linear(s) => {
-                let shape = program.conv_shape(s).expect("shape");
-                let mut bytes = vec![0; 2 * shape.weights_len()];
-                prg.fill(&mut bytes);
-                let weights = bytes
-                    .chunks_exact(2)
-                    .map(|b| i16::from_le_bytes([b[0], b[1]]) >> 4)
-                    .collect();
-                StepParameters::Linear {
-                    weights,
-                    bias: vec![0; program.value(s.out).shape[0]],
-                }
-            }
-            Step::Relu(s) => {
-                let channels = program.value(s.out).shape[0];
-                StepParameters::Relu {
-                    threshold: vec![5; channels],
-                    flip: vec![false; channels],
-                }
-            }
-            Step::ReluClipped(s) => {
-                let channels = program.value(s.out).shape[0];
-                StepParameters::ReluClipped {
-                    threshold: vec![5; channels],
-                    ceiling: vec![700; channels],
-                }
-            }
-            _ => continue,
-        };
-        steps.insert(step.name().to_string(), parameters);
-    }
-    steps
-}
-
 fn main() {
-    let path = std::env::args().nth(1).expect("a program file");
-    let name = std::env::args().nth(2).unwrap_or("softspoken".into());
-    let engine = OtEngine::from_name(&name).expect("softspoken or ferret");
-    let program =
-        Program::from_json(&std::fs::read_to_string(path).expect("readable")).expect("a program");
-    let parameters = Arc::new(Parameters::new(&program, parameters(&program)).expect("parameters"));
-    let plan = Arc::new(Plan::new(program).expect("plan"));
-    let start = Instant::now();
-    let (hints, secrets) = make_hints(
-        &plan,
-        &parameters,
-        &[7; 32],
-        &mut Prg::from_seed(&[2; 32]),
-        2,
-    )
-    .expect("hints");
-    println!(
-        "hints: {:.2} s on two threads, {:.1} MB",
-        start.elapsed().as_secs_f64(),
-        hints.len() as f64 / 1e6
-    );
+    let Model {
+        plan,
+        parameters,
+        hints,
+        secrets,
+        engine,
+    } = model();
+    let options = SessionOptions {
+        id: [9; 32],
+        engine,
+        workers: Workers::one(),
+    };
     let (h, d) = pair();
-    let (plan_d, secrets) = (plan.clone(), Arc::new(secrets));
+    let (plan_d, options_d) = (plan.clone(), options.clone());
     let developer = thread::spawn(move || {
         let mut d = Timed::new(d, plan_d.clone());
-        let mut session = developer::Session::setup(
-            &mut d, plan_d, parameters, secrets, [9; 32], engine, [4; 32],
-        )
-        .expect("setup");
+        let mut session =
+            developer::Session::setup(&mut d, plan_d, parameters, secrets, options_d, [4; 32])
+                .expect("setup");
         let ticket = session.prepare(&mut d, 0, [5; 32]).expect("offline");
         session.infer(&mut d, ticket, 0.0, [6; 32]).expect("online");
         d.enter(Phase::Online, 0);
@@ -167,16 +119,9 @@ fn main() {
     });
     let mut h = Timed::new(h, plan.clone());
     let image = vec![100; plan.program().input_shape().iter().product()];
-    let mut session = hospital::Session::setup(
-        &mut h,
-        plan.clone(),
-        Arc::new(hints),
-        [7; 32],
-        [9; 32],
-        engine,
-        [3; 32],
-    )
-    .expect("setup");
+    let mut session =
+        hospital::Session::setup(&mut h, plan.clone(), hints, [7; 32], options, [3; 32])
+            .expect("setup");
     let start = Instant::now();
     let ticket = session.prepare(&mut h, 0, [8; 32]).expect("offline");
     let offline = start.elapsed().as_secs_f64();

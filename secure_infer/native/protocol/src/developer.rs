@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use blindread_lattice::{DeveloperTicket, Prg};
-use blindread_ot::OtEngine;
+use blindread_pool::Workers;
 use rand_distr::{Distribution, Normal};
 use zeroize::Zeroizing;
 
@@ -14,6 +14,7 @@ use crate::channel::{Channel, Kind, Phase};
 use crate::error::ProtocolError;
 use crate::max_pool;
 use crate::model::{Checked, LinearParameters, Parameters};
+use crate::options::SessionOptions;
 use crate::ot::Engines;
 use crate::plan::Plan;
 use crate::program::{Linear, MaxPool, Step, StepId, Truncate};
@@ -29,6 +30,7 @@ pub struct Session {
     parameters: Arc<Parameters>,
     secrets: Arc<dyn AsRef<[u8]> + Send + Sync>,
     session_id: [u8; 32],
+    workers: Workers,
     engines: Engines,
 }
 
@@ -54,7 +56,7 @@ pub struct Ticket {
 }
 
 impl Session {
-    /// Sets up OTs in both directions; `engine` must be the peer's.
+    /// Sets up OTs in both directions; `entropy` is fresh from the operating system.
     ///
     /// # Errors
     /// [`ProtocolError`]: the channel's, a malformed message, secrets of a wrong length.
@@ -63,8 +65,7 @@ impl Session {
         plan: Arc<Plan>,
         parameters: Arc<Parameters>,
         secrets: Arc<dyn AsRef<[u8]> + Send + Sync>,
-        session_id: [u8; 32],
-        engine: OtEngine,
+        options: SessionOptions,
         entropy: [u8; 32],
     ) -> Result<Self, ProtocolError> {
         let got = (*secrets).as_ref().len();
@@ -75,13 +76,14 @@ impl Session {
             )));
         }
         ch.enter(Phase::Setup, 0);
-        let mut prg = seed::setup(b"developer", &session_id, entropy)?;
-        let engines = Engines::of_developer(ch, engine, &session_id, &mut prg)?;
+        let mut prg = seed::setup(b"developer", &options.id, entropy)?;
+        let engines = Engines::of_developer(ch, &options, &mut prg)?;
         Ok(Self {
             plan,
             parameters,
             secrets,
-            session_id,
+            session_id: options.id,
+            workers: options.workers,
             engines,
         })
     }
@@ -100,8 +102,9 @@ impl Session {
         let mut prg = seed::ticket(ch, b"developer", &self.session_id, ticket_id, entropy)?;
         let mut sample = Vec::new();
         ch.recv(Kind::RingLwe, DeveloperTicket::MESSAGE_LEN, &mut sample)?;
-        let lattice =
-            DeveloperTicket::new(&sample).map_err(|e| ProtocolError::Message(e.to_string()))?;
+        let lattice = DeveloperTicket::new(&sample)
+            .map_err(|e| ProtocolError::Message(e.to_string()))?
+            .with_workers(&self.workers);
         let plan = self.plan.clone();
         let mut ticket = Ticket {
             steps: Vec::with_capacity(plan.program().steps().len()),
@@ -182,6 +185,7 @@ impl Session {
         let mut prg = seed::setup(b"developer output", &self.session_id, entropy)?;
         let plan = self.plan.clone();
         let program = plan.program();
+        let workers = &self.workers;
         let mut shares = Shares::new(&plan);
         for (id, (step, prepared)) in program.steps().iter().zip(ticket.steps).enumerate() {
             ch.enter(Phase::Online, id);
@@ -196,11 +200,12 @@ impl Session {
                     let Checked::Linear(parameters) = self.parameters.step(id) else {
                         continue;
                     };
-                    let share = linear(&plan, id, s, parameters, &prepared, shares.get(s.input)?)?;
+                    let input = shares.get(s.input)?;
+                    let share = linear(&plan, workers, (id, s), parameters, &prepared, input)?;
                     shares.set(s.out, share);
                 }
                 (Step::Truncate(s), Prepared::Truncate(truncate)) => {
-                    let share = truncate.evaluate(ch, shares.get(s.input)?)?;
+                    let share = truncate.evaluate(ch, workers, shares.get(s.input)?)?;
                     shares.set(s.out, share);
                 }
                 (Step::Relu(s) | Step::ReluClipped(s), Prepared::Relus(relus)) => {
@@ -209,6 +214,7 @@ impl Session {
                     for relu in relus {
                         y = evaluate_relu(
                             ch,
+                            workers,
                             relu,
                             self.parameters.step(id),
                             program.value(s.out),
@@ -219,7 +225,8 @@ impl Session {
                     shares.set(s.out, y);
                 }
                 (Step::MaxPool(s), Prepared::Relus(relus)) => {
-                    let share = evaluate_max_pool(ch, &plan, s, relus, shares.get(s.input)?)?;
+                    let input = shares.get(s.input)?;
+                    let share = evaluate_max_pool(ch, workers, &plan, s, relus, input)?;
                     shares.set(s.out, share);
                 }
                 (Step::Output(s), _) => {
@@ -293,8 +300,8 @@ fn prepare_linear(
 /// W m + d + bias; padded positions carry minus H's mask, since the value there is zero.
 fn linear(
     plan: &Plan,
-    id: StepId,
-    step: &Linear,
+    workers: &Workers,
+    (id, step): (StepId, &Linear),
     parameters: &LinearParameters,
     prepared: &PreparedLinear,
     input: &[u32],
@@ -307,20 +314,35 @@ fn linear(
             .map(|(&m, &d)| m.wrapping_add(d))
             .collect()
     });
+    let map = remasked.as_deref().unwrap_or(input);
     let border: Vec<u32> = prepared.border.iter().map(|&r| r.wrapping_neg()).collect();
-    let padded = raster::join(shape, remasked.as_deref().unwrap_or(input), &border);
+    let padded = raster::join(workers, shape, map, &border);
     let mut share = vec![0; out.len()];
-    parameters.kernel.apply(&padded, &mut share);
-    let per_element = parameters.bias.len() == out.len();
-    for (i, (y, &d)) in share.iter_mut().zip(prepared.share.iter()).enumerate() {
-        let bias = parameters.bias[if per_element { i } else { i / out.plane() }];
-        *y = y.wrapping_add(d).wrapping_add(bias) & out.mask();
-    }
+    parameters.kernel.apply_with(workers, &padded, &mut share);
+    let at_once = raster::channels_at_once(out.plane());
+    let per_channel = parameters.bias.len() / out.shape[0];
+    let blocks = share
+        .chunks_mut(at_once * out.plane())
+        .zip(prepared.share.chunks(at_once * out.plane()))
+        .zip(parameters.bias.chunks(at_once * per_channel));
+    workers.each(blocks, |((share, d), bias)| {
+        let channels = share
+            .chunks_exact_mut(out.plane())
+            .zip(d.chunks_exact(out.plane()))
+            .zip(bias.chunks_exact(per_channel));
+        for ((share, d), bias) in channels {
+            // one for the whole channel, or one for each of its elements
+            for ((y, &d), &bias) in share.iter_mut().zip(d).zip(bias.iter().cycle()) {
+                *y = y.wrapping_add(d).wrapping_add(bias) & out.mask();
+            }
+        }
+    });
     Ok(share)
 }
 
 fn evaluate_relu(
     ch: &mut dyn Channel,
+    workers: &Workers,
     relu: DeveloperRelu,
     parameters: &Checked,
     out: &crate::program::Value,
@@ -328,28 +350,32 @@ fn evaluate_relu(
     mask: u32,
 ) -> Result<Vec<u32>, ProtocolError> {
     let plane = out.plane();
+    let at_once = raster::channels_at_once(plane);
     let shift = |y: &mut [u32], by: &[u32], sign: bool| {
-        for (plane, &by) in y.chunks_exact_mut(plane).zip(by) {
-            for y in plane {
-                *y = (if sign {
-                    y.wrapping_sub(by)
-                } else {
-                    y.wrapping_add(by)
-                }) & mask;
+        let blocks = y.chunks_mut(at_once * plane).zip(by.chunks(at_once));
+        workers.each(blocks, |(y, by)| {
+            for (plane, &by) in y.chunks_exact_mut(plane).zip(by) {
+                for y in plane {
+                    *y = (if sign {
+                        y.wrapping_sub(by)
+                    } else {
+                        y.wrapping_add(by)
+                    }) & mask;
+                }
             }
-        }
+        });
     };
     match parameters {
         Checked::Relu { threshold, flip } => {
             shift(&mut y, threshold, false);
-            relu.evaluate(ch, &mut y, |i| flip[i / plane])?;
+            relu.evaluate(ch, workers, &mut y, |i| flip[i / plane])?;
         }
         Checked::ReluClipped { threshold, ceiling } => {
             let n = y.len();
             shift(&mut y, threshold, false);
             y.extend_from_within(..);
             shift(&mut y[n..], ceiling, true);
-            relu.evaluate(ch, &mut y, |_| 0)?;
+            relu.evaluate(ch, workers, &mut y, |_| 0)?;
             for i in 0..n {
                 y[i] = y[i].wrapping_sub(y[n + i]) & out.mask();
             }
@@ -366,6 +392,7 @@ fn evaluate_relu(
 
 fn evaluate_max_pool(
     ch: &mut dyn Channel,
+    workers: &Workers,
     plan: &Plan,
     step: &MaxPool,
     relus: Vec<DeveloperRelu>,
@@ -383,7 +410,7 @@ fn evaluate_max_pool(
             for (y, &b) in y.iter_mut().zip(&challenger) {
                 *y = y.wrapping_sub(b) & mask;
             }
-            relu.evaluate(ch, &mut y, |_| 0)?;
+            relu.evaluate(ch, workers, &mut y, |_| 0)?;
             for ((&at, &z), &b) in round.kept.iter().zip(&y).zip(&challenger) {
                 best[at as usize] = z.wrapping_add(b) & mask;
             }

@@ -7,12 +7,13 @@
 use std::sync::Arc;
 
 use blindread_lattice::{HospitalSecret, Prg};
-use blindread_ot::OtEngine;
+use blindread_pool::Workers;
 use zeroize::Zeroizing;
 
 use crate::channel::{Channel, Kind, Phase};
 use crate::error::ProtocolError;
 use crate::max_pool;
+use crate::options::SessionOptions;
 use crate::ot::Engines;
 use crate::plan::Plan;
 use crate::program::{MaxPool, Relu, Step, StepId, ValueId};
@@ -28,6 +29,7 @@ pub struct Session {
     hints: Arc<dyn AsRef<[u8]> + Send + Sync>,
     public_seed: [u8; 32],
     session_id: [u8; 32],
+    workers: Workers,
     engines: Engines,
 }
 
@@ -47,7 +49,7 @@ pub struct Ticket {
 impl Session {
     /// Sets up OTs in both directions.
     ///
-    /// `engine` must be the peer's. `session_id` binds everything to this connection; `entropy` is fresh from the operating system.
+    /// `entropy` is fresh from the operating system.
     ///
     /// # Errors
     /// [`ProtocolError`]: the channel's, a malformed message, hints of a wrong length.
@@ -56,8 +58,7 @@ impl Session {
         plan: Arc<Plan>,
         hints: Arc<dyn AsRef<[u8]> + Send + Sync>,
         public_seed: [u8; 32],
-        session_id: [u8; 32],
-        engine: OtEngine,
+        options: SessionOptions,
         entropy: [u8; 32],
     ) -> Result<Self, ProtocolError> {
         let got = (*hints).as_ref().len();
@@ -68,13 +69,14 @@ impl Session {
             )));
         }
         ch.enter(Phase::Setup, 0);
-        let mut prg = seed::setup(b"hospital", &session_id, entropy)?;
-        let engines = Engines::of_hospital(ch, engine, &session_id, &mut prg)?;
+        let mut prg = seed::setup(b"hospital", &options.id, entropy)?;
+        let engines = Engines::of_hospital(ch, &options, &mut prg)?;
         Ok(Self {
             plan,
             hints,
             public_seed,
-            session_id,
+            session_id: options.id,
+            workers: options.workers,
             engines,
         })
     }
@@ -97,7 +99,7 @@ impl Session {
         let mut walk = Walk {
             shares: Shares::new(&plan),
             rasters: (0..plan.program().steps().len()).map(|_| None).collect(),
-            secret,
+            secret: secret.with_workers(&self.workers),
             public_seed: &self.public_seed,
             plan: &plan,
         };
@@ -111,6 +113,7 @@ impl Session {
                 ch: &mut *ch,
                 sender: &mut *self.engines.sender,
                 receiver: &mut *self.engines.receiver,
+                workers: &self.workers,
                 prg: &mut prg,
             };
             let prepared = match step {
@@ -175,8 +178,10 @@ impl Session {
             }
             match prepared {
                 Prepared::Local => {}
-                Prepared::Truncate(truncate) => truncate.answer(ch)?,
-                Prepared::Relus(relus) => relus.into_iter().try_for_each(|relu| relu.answer(ch))?,
+                Prepared::Truncate(truncate) => truncate.answer(ch, &self.workers)?,
+                Prepared::Relus(relus) => relus
+                    .into_iter()
+                    .try_for_each(|relu| relu.answer(ch, &self.workers))?,
                 Prepared::Output(share) => {
                     let bits = program.value(step.inputs()[0]).ring_bits;
                     let mut theirs = vec![0; share.len()];

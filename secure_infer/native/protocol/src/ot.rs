@@ -13,6 +13,7 @@ use blindread_ot::{
 
 use crate::channel::{Channel, Kind};
 use crate::error::ProtocolError;
+use crate::options::SessionOptions;
 
 /// Both engines of one party.
 pub(crate) struct Engines {
@@ -28,10 +29,10 @@ impl Engines {
     /// H's set-up: base OTs in both directions, and the first OTs of engines that refill.
     pub(crate) fn of_hospital(
         ch: &mut dyn Channel,
-        engine: OtEngine,
-        session_id: &[u8; 32],
+        options: &SessionOptions,
         prg: &mut Prg,
     ) -> Result<Self, ProtocolError> {
+        let session_id = &options.id;
         let (setup, request) = SenderSetup::start(&label(b"hospital sends", session_id), prg);
         ch.send(Kind::BaseOt, &request)?;
         let mut body = Vec::new();
@@ -43,7 +44,7 @@ impl Engines {
             .map_err(malformed)?;
         ch.send(Kind::BaseOt, &answer)?;
         ch.flush()?;
-        let mut engines = Self::extended(engine, sender, receiver, prg);
+        let mut engines = Self::extended(options, sender, receiver, prg);
         for kind in FROM_HOSPITAL {
             answer_refills(ch, &mut *engines.sender, kind, 1)?;
         }
@@ -56,10 +57,10 @@ impl Engines {
     /// D's set-up.
     pub(crate) fn of_developer(
         ch: &mut dyn Channel,
-        engine: OtEngine,
-        session_id: &[u8; 32],
+        options: &SessionOptions,
         prg: &mut Prg,
     ) -> Result<Self, ProtocolError> {
+        let session_id = &options.id;
         let mut body = Vec::new();
         ch.recv(Kind::BaseOt, ReceiverSetup::REQUEST_LEN, &mut body)?;
         let (receiver, answer) = ReceiverSetup::new(&label(b"hospital sends", session_id))
@@ -70,7 +71,7 @@ impl Engines {
         ch.send(Kind::BaseOt, &request)?;
         ch.recv(Kind::BaseOt, SenderSetup::ANSWER_LEN, &mut body)?;
         let sender = setup.finish(&body).map_err(malformed)?;
-        let mut engines = Self::extended(engine, sender, receiver, prg);
+        let mut engines = Self::extended(options, sender, receiver, prg);
         for kind in FROM_HOSPITAL {
             request_refills(ch, &mut *engines.receiver, kind, 1)?;
         }
@@ -81,8 +82,15 @@ impl Engines {
         Ok(engines)
     }
 
-    fn extended(engine: OtEngine, sender: OtSender, receiver: OtReceiver, prg: &mut Prg) -> Self {
-        match engine {
+    fn extended(
+        options: &SessionOptions,
+        sender: OtSender,
+        receiver: OtReceiver,
+        prg: &mut Prg,
+    ) -> Self {
+        let sender = sender.with_workers(&options.workers);
+        let receiver = receiver.with_workers(&options.workers);
+        match options.engine {
             OtEngine::SoftSpoken => Self {
                 sender: Box::new(sender),
                 receiver: Box::new(receiver),

@@ -1,22 +1,27 @@
 //! Between a map and its zero-padded raster.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
+use blindread_pool::Workers;
 use blindread_ring::ConvShape;
 
-/// The positions of a padded raster, row by row: `visit(position, inside the map)`.
-fn rows(shape: &ConvShape, mut visit: impl FnMut(std::ops::Range<usize>, bool)) {
+/// Elements that a thread takes at once.
+const BLOCK: usize = 1 << 14;
+
+/// The positions of a padded channel, row by row: `visit(position, inside the map)`.
+fn channel_rows(shape: &ConvShape, mut visit: impl FnMut(Range<usize>, bool)) {
     let spec = shape.spec();
     let [top, _, left, _] = spec.padding;
-    let (height, width) = (shape.padded_height(), shape.padded_width());
-    for channel in 0..spec.in_channels {
-        for y in 0..height {
-            let start = (channel * height + y) * width;
-            if (top..top + spec.in_height).contains(&y) {
-                visit(start..start + left, false);
-                visit(start + left..start + left + spec.in_width, true);
-                visit(start + left + spec.in_width..start + width, false);
-            } else {
-                visit(start..start + width, false);
-            }
+    let width = shape.padded_width();
+    for y in 0..shape.padded_height() {
+        let start = y * width;
+        if (top..top + spec.in_height).contains(&y) {
+            visit(start..start + left, false);
+            visit(start + left..start + left + spec.in_width, true);
+            visit(start + left + spec.in_width..start + width, false);
+        } else {
+            visit(start..start + width, false);
         }
     }
 }
@@ -33,26 +38,53 @@ pub fn border_len(shape: &ConvShape) -> usize {
 pub fn split(shape: &ConvShape, padded: &[u32]) -> (Vec<u32>, Vec<u32>) {
     let mut map = Vec::with_capacity(padded.len() - border_len(shape));
     let mut border = Vec::with_capacity(border_len(shape));
-    rows(shape, |at, inside| {
-        if inside {
-            map.extend(&padded[at])
-        } else {
-            border.extend(&padded[at])
-        }
-    });
+    let raster = shape.padded_height() * shape.padded_width();
+    for padded in padded.chunks_exact(raster) {
+        channel_rows(shape, |at, inside| {
+            if inside {
+                map.extend(&padded[at])
+            } else {
+                border.extend(&padded[at])
+            }
+        });
+    }
     (map, border)
 }
 
-/// The inverse of [`split`].
+/// The inverse of [`split`]; the map itself where nothing is padded.
 #[must_use]
-pub fn join(shape: &ConvShape, map: &[u32], border: &[u32]) -> Vec<u32> {
-    let mut padded = Vec::with_capacity(shape.padded_len());
-    let (mut map, mut border) = (map, border);
-    rows(shape, |at, inside| {
-        let source = if inside { &mut map } else { &mut border };
-        let (now, later) = source.split_at(at.len());
-        padded.extend(now);
-        *source = later;
+pub fn join<'a>(
+    workers: &Workers,
+    shape: &ConvShape,
+    map: &'a [u32],
+    border: &[u32],
+) -> Cow<'a, [u32]> {
+    if border.is_empty() {
+        return Cow::Borrowed(map);
+    }
+    let channels = shape.spec().in_channels;
+    let [raster, inner, outer] =
+        [shape.padded_len(), map.len(), border.len()].map(|len| len / channels);
+    let at_once = channels_at_once(raster);
+    let mut padded = vec![0; shape.padded_len()];
+    let blocks = (padded.chunks_mut(at_once * raster))
+        .zip(map.chunks(at_once * inner))
+        .zip(border.chunks(at_once * outer));
+    workers.each(blocks, |((padded, map), border)| {
+        let (mut map, mut border) = (map, border);
+        for padded in padded.chunks_exact_mut(raster) {
+            channel_rows(shape, |at, inside| {
+                let source = if inside { &mut map } else { &mut border };
+                let (now, later) = source.split_at(at.len());
+                padded[at].copy_from_slice(now);
+                *source = later;
+            });
+        }
     });
-    padded
+    Cow::Owned(padded)
+}
+
+/// Channels of so many elements that a thread takes at once.
+pub fn channels_at_once(elements: usize) -> usize {
+    (BLOCK / elements.max(1)).max(1)
 }

@@ -9,6 +9,7 @@
 
 use blindread_lattice::Prg;
 use blindread_ot::{OtReceiverEngine, OtSenderEngine};
+use blindread_pool::Workers;
 use zeroize::Zeroizing;
 
 use crate::carry::{self, Chunk};
@@ -23,6 +24,9 @@ use crate::wire;
 /// Elements whose offline messages are exchanged together: large enough for the network, small enough
 /// for the caches.
 pub const OFFLINE_STRIPE: usize = 1 << 17;
+
+/// Elements that a thread takes at once where nothing is sent.
+const BLOCK: usize = 1 << 14;
 
 mod online;
 
@@ -66,6 +70,8 @@ pub struct HospitalOffline<'a> {
     pub sender: &'a mut dyn OtSenderEngine,
     /// H as OT receiver.
     pub receiver: &'a mut dyn OtReceiverEngine,
+    /// H's threads.
+    pub workers: &'a Workers,
     /// H's randomness for this ticket.
     pub prg: &'a mut Prg,
 }
@@ -165,27 +171,33 @@ impl HospitalRelu {
                     *out ^= pi;
                 }
             }
-            carry::tables(chunk, y, &pi_in, &pi_out, &mut self.tables[j][at.clone()]);
+            let blocks = (y.chunks(BLOCK).zip(pi_in.chunks(BLOCK)))
+                .zip(pi_out.chunks(BLOCK))
+                .zip(self.tables[j][at.clone()].chunks_mut(BLOCK));
+            off.workers.each(blocks, |(((y, pi_in), pi_out), tables)| {
+                carry::tables(chunk, y, pi_in, pi_out, tables);
+            });
             std::mem::swap(&mut pi_in, &mut pi_out);
         }
 
-        let reduced = Zeroizing::new(y.iter().map(|&y| y & mask).collect::<Vec<_>>());
-        let inputs = mux::HospitalInputs {
-            y: &reduced,
-            pi,
-            pad: &pad,
-            first: &first,
-            second: &second,
-            target,
-        };
         let mut corrections = vec![0; n];
-        mux::prepare(
-            &inputs,
-            mask,
-            &mut corrections,
-            &mut self.zero[at.clone()],
-            &mut self.one[at],
-        );
+        let blocks = (corrections.chunks_mut(BLOCK))
+            .zip(self.zero[at.clone()].chunks_mut(BLOCK))
+            .zip(self.one[at].chunks_mut(BLOCK))
+            .enumerate();
+        off.workers
+            .each(blocks, |(block, ((corrections, zero), one))| {
+                let at = block * BLOCK..block * BLOCK + corrections.len();
+                let inputs = mux::HospitalInputs {
+                    y: &y[at.clone()],
+                    pi: &pi[at.clone()],
+                    pad: &pad[at.clone()],
+                    first: &first[at.clone()],
+                    second: &second[at.clone()],
+                    target: &target[at],
+                };
+                mux::prepare(&inputs, mask, corrections, zero, one);
+            });
         wire::send_words(off.ch, Kind::CotCorrections, &corrections, self.out_bits)
     }
 }

@@ -1,16 +1,20 @@
 //! The messages of a truncation; see [`crate::truncate`] for the function and its security.
 
+use blindread_pool::Workers;
 use zeroize::Zeroizing;
 
 use crate::channel::{Channel, Kind};
 use crate::error::ProtocolError;
-use crate::lanes;
+use crate::lanes::{self, Bodies};
 use crate::program::ring_mask;
 use crate::random;
 use crate::relu::{DeveloperOffline, HospitalOffline, OFFLINE_STRIPE};
 use crate::shares::Share;
 use crate::truncate::Truncation;
 use crate::wire;
+
+/// Elements that a thread takes at once where nothing is sent.
+const BLOCK: usize = 1 << 14;
 
 /// What H keeps for one truncation.
 pub struct HospitalTruncate {
@@ -76,20 +80,28 @@ impl HospitalTruncate {
     ///
     /// # Errors
     /// Those of the channel.
-    pub fn answer(self, ch: &mut dyn Channel) -> Result<(), ProtocolError> {
-        let (mut flips, mut answers) = (Vec::new(), Vec::new());
-        for lane in lanes::groups(self.zero.len()).flatten() {
-            flips.resize(lane.len(), 0);
-            answers.resize(lane.len(), 0);
-            wire::recv_bits(ch, Kind::TruncateRequest, &mut flips)?;
-            let (zero, one) = (&self.zero[lane.clone()], &self.one[lane]);
-            self.truncation.answer(zero, one, &flips, &mut answers);
-            wire::send_words(
-                ch,
-                Kind::TruncateAnswer,
-                &answers,
-                self.truncation.ot_bits(),
-            )?;
+    pub fn answer(self, ch: &mut dyn Channel, workers: &Workers) -> Result<(), ProtocolError> {
+        let (truncation, bits) = (self.truncation, self.truncation.ot_bits());
+        let mut scratch: Vec<Scratch> = scratch(workers);
+        let mut bodies = Bodies::default();
+        for batch in lanes::groups(self.zero.len()).flat_map(|group| group.batches(workers)) {
+            let received = bodies.recv(ch, Kind::TruncateRequest, &batch, wire::bits_len)?;
+            let lanes = received
+                .iter_mut()
+                .zip(batch.of(&self.zero))
+                .zip(batch.of(&self.one));
+            workers.each_with(
+                &mut scratch,
+                lanes,
+                |(flips, words), ((body, zero), one)| {
+                    flips.resize(zero.len(), 0);
+                    words.resize(zero.len(), 0);
+                    wire::get_bits(body, flips);
+                    truncation.answer(zero, one, flips, words);
+                    wire::put_words(words, bits, body);
+                },
+            );
+            bodies.send(ch, Kind::TruncateAnswer)?;
         }
         Ok(())
     }
@@ -129,33 +141,64 @@ impl DeveloperTruncate {
     ///
     /// # Errors
     /// Those of the channel.
-    pub fn evaluate(self, ch: &mut dyn Channel, y: &[u32]) -> Result<Vec<u32>, ProtocolError> {
-        let mut y = y.to_vec();
-        self.truncation.offset(&mut y);
+    pub fn evaluate(
+        self,
+        ch: &mut dyn Channel,
+        workers: &Workers,
+        y: &[u32],
+    ) -> Result<Vec<u32>, ProtocolError> {
+        let (truncation, mut y) = (self.truncation, y.to_vec());
         if self.w.is_empty() {
-            self.truncation.finish(&mut y, &[], &[], &[]);
+            workers.each(y.chunks_mut(BLOCK), |y| {
+                truncation.offset(y);
+                truncation.finish(y, &[], &[], &[]);
+            });
             return Ok(y);
         }
-        let (mut flips, mut answers) = (vec![0; y.len()], Vec::new());
+        let bits = truncation.ot_bits();
+        let mut flips = vec![0; y.len()];
+        let mut scratch: Vec<Scratch> = scratch(workers);
+        let mut bodies = Bodies::default();
         for group in lanes::groups(y.len()) {
-            for lane in &group {
-                let flips = &mut flips[lane.clone()];
-                self.truncation
-                    .request(&y[lane.clone()], &self.choices[lane.clone()], flips);
-                wire::send_bits(ch, Kind::TruncateRequest, flips)?;
+            for batch in group.batches(workers) {
+                let lanes = (bodies.of(&batch).iter_mut())
+                    .zip(batch.of_mut(&mut y))
+                    .zip(batch.of_mut(&mut flips))
+                    .zip(batch.of(&self.choices));
+                workers.each(lanes, |(((body, y), flips), choices)| {
+                    truncation.offset(y);
+                    truncation.request(y, choices, flips);
+                    wire::put_bits(flips, body);
+                });
+                bodies.send(ch, Kind::TruncateRequest)?;
             }
-            for lane in group {
-                answers.resize(lane.len(), 0);
-                wire::recv_words(
-                    ch,
-                    Kind::TruncateAnswer,
-                    &mut answers,
-                    self.truncation.ot_bits(),
+            for batch in group.batches(workers) {
+                let len = |n| wire::words_len(n, bits);
+                let received = bodies.recv(ch, Kind::TruncateAnswer, &batch, len)?;
+                let lanes = (received.iter())
+                    .zip(batch.of_mut(&mut y))
+                    .zip(batch.of(&flips))
+                    .zip(batch.of(&self.w));
+                workers.try_each_with(
+                    &mut scratch,
+                    lanes,
+                    |(_, answers), (((body, y), flips), w)| {
+                        answers.resize(y.len(), 0);
+                        wire::get_words(body, bits, answers)?;
+                        truncation.finish(y, flips, w, answers);
+                        Ok::<_, ProtocolError>(())
+                    },
                 )?;
-                let (flips, w) = (&flips[lane.clone()], &self.w[lane.clone()]);
-                self.truncation.finish(&mut y[lane], flips, w, &answers);
             }
         }
         Ok(y)
     }
+}
+
+/// Flips and answers of a lane.
+type Scratch = (Vec<u8>, Vec<u32>);
+
+/// One for each thread.
+fn scratch<S: Default>(workers: &Workers) -> Vec<S> {
+    (0..workers.threads()).map(|_| S::default()).collect()
 }

@@ -13,8 +13,8 @@ use std::thread;
 use blindread_lattice::Prg;
 use blindread_protocol::channel::{ChannelError, Kind};
 use blindread_protocol::{
-    OtEngine, Parameters, Plan, Program, ProtocolError, StepParameters, developer, hospital,
-    make_hints,
+    OtEngine, Parameters, Plan, Program, ProtocolError, SessionOptions, StepParameters, Workers,
+    developer, hospital, make_hints,
 };
 use common::{MemoryChannel, Tamper, pair};
 use convolution::conv;
@@ -119,6 +119,14 @@ fn case(engine: OtEngine) -> Case {
     }
 }
 
+fn options(engine: OtEngine) -> SessionOptions {
+    SessionOptions {
+        id: [9; 32],
+        engine,
+        workers: Workers::one(),
+    }
+}
+
 fn entropy() -> [u8; 32] {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).unwrap();
@@ -145,8 +153,7 @@ fn run(
             plan,
             parameters,
             secrets,
-            [9; 32],
-            engine,
+            options(engine),
             entropy(),
         )?;
         for id in 0..count {
@@ -160,8 +167,7 @@ fn run(
         case.plan.clone(),
         case.hints.clone(),
         [7; 32],
-        [9; 32],
-        case.engine,
+        options(case.engine),
         entropy(),
     );
     let outputs = match setup {
@@ -339,8 +345,7 @@ fn the_lists_of_messages_are_complete() {
                 plan,
                 parameters,
                 secrets,
-                [9; 32],
-                engine,
+                options(engine),
                 entropy(),
             )
             .unwrap();
@@ -353,8 +358,7 @@ fn the_lists_of_messages_are_complete() {
             case.plan.clone(),
             case.hints.clone(),
             [7; 32],
-            [9; 32],
-            engine,
+            options(engine),
             entropy(),
         )
         .unwrap();
@@ -522,8 +526,7 @@ fn two_tickets_never_send_the_same_masked_input() {
                 plan,
                 parameters,
                 secrets,
-                [9; 32],
-                engine,
+                options(engine),
                 entropy(),
             )
             .unwrap();
@@ -538,8 +541,7 @@ fn two_tickets_never_send_the_same_masked_input() {
             case.plan.clone(),
             case.hints.clone(),
             [7; 32],
-            [9; 32],
-            engine,
+            options(engine),
             entropy(),
         )
         .unwrap();

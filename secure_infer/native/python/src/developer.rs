@@ -34,7 +34,7 @@ impl DeveloperServer {
     #[staticmethod]
     #[pyo3(signature = (
         address, model, credentials, *, hospitals=4, tickets=4, output_noise=0.0, images_per_hospital=None,
-        budget_file=None, timeouts_s=None
+        budget_file=None, threads=1, timeouts_s=None
     ))]
     #[expect(clippy::too_many_arguments, reason = "keywords of a Python call")]
     fn start(
@@ -46,6 +46,7 @@ impl DeveloperServer {
         output_noise: f64,
         images_per_hospital: Option<u64>,
         budget_file: Option<PathBuf>,
+        threads: usize,
         timeouts_s: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         if !(0.0..1e9).contains(&output_noise) {
@@ -60,6 +61,7 @@ impl DeveloperServer {
             tickets,
             output_noise,
             timeouts: timeouts(timeouts_s)?,
+            threads,
         };
         let budget =
             Budget::new(images_per_hospital, budget_file.as_deref()).map_err(Failure::from)?;

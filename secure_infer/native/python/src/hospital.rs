@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use blindread_link::LinkError;
 use blindread_link::hospital::{Endpoint, HospitalSession as LinkSession};
+use blindread_protocol::Workers;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyList};
 
@@ -26,16 +27,19 @@ pub struct HospitalSession {
 impl HospitalSession {
     /// Connect to `address` (``host:port``) whose certificate carries `server_name`.
     #[staticmethod]
-    #[pyo3(signature = (address, server_name, credentials, model, *, timeouts_s=None))]
+    #[pyo3(signature = (address, server_name, credentials, model, *, threads=1, timeouts_s=None))]
     fn connect(
         py: Python<'_>,
         address: String,
         server_name: String,
         credentials: &Credentials,
         model: Py<HospitalModel>,
+        threads: usize,
         timeouts_s: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let limits = timeouts(timeouts_s)?;
+        let workers =
+            Workers::new(threads).map_err(|error| Failure::from(LinkError::from(error)))?;
         let credentials = credentials.load()?;
         let endpoint = Endpoint {
             address,
@@ -49,6 +53,7 @@ impl HospitalSession {
                 &credentials,
                 &known,
                 limits,
+                &workers,
                 interrupt.cancel(),
             )?)
         })?;

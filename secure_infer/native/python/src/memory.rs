@@ -6,7 +6,9 @@ use std::time::Duration;
 use blindread_link::choice::engine_from_name;
 use blindread_link::memory::{MemoryChannel, pair};
 use blindread_link::{Cancel, LinkError};
-use blindread_protocol::{OtEngine, Parameters, Plan, developer, hospital, make_hints};
+use blindread_protocol::{
+    OtEngine, Parameters, Plan, SessionOptions, Workers, developer, hospital, make_hints,
+};
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyList, PyMapping};
 use zeroize::Zeroizing;
@@ -141,8 +143,11 @@ impl MemoryParties {
             plan,
             hints,
             self.public_seed,
-            id,
-            self.engine,
+            SessionOptions {
+                id,
+                engine: self.engine,
+                workers: Workers::one(),
+            },
             *fresh_seed()?,
         )?;
         let ticket = session.prepare(ch, 1, *fresh_seed()?)?;
@@ -156,8 +161,11 @@ impl MemoryParties {
             plan,
             self.parameters.clone(),
             secrets,
-            id,
-            self.engine,
+            SessionOptions {
+                id,
+                engine: self.engine,
+                workers: Workers::one(),
+            },
             *fresh_seed()?,
         )?;
         let ticket = session.prepare(&mut ch, 1, *fresh_seed()?)?;

@@ -14,7 +14,9 @@ use blindread_link::message::Identity;
 use blindread_link::timeouts::Timeouts;
 use blindread_link::tls::{Credentials, Fingerprint};
 use blindread_link::{Cancel, LinkError};
-use blindread_protocol::{OtEngine, Parameters, Plan, Program, StepParameters, make_hints};
+use blindread_protocol::{
+    OtEngine, Parameters, Plan, Program, StepParameters, Workers, make_hints,
+};
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, date_time_ymd,
@@ -181,6 +183,7 @@ pub fn limits() -> Limits {
         tickets: 2,
         output_noise: 0.0,
         timeouts: timeouts(),
+        threads: 2,
     }
 }
 
@@ -232,6 +235,7 @@ impl Served {
             credentials,
             model,
             timeouts(),
+            &Workers::one(),
             Cancel::new(),
         )
     }

@@ -1,0 +1,207 @@
+//! How much faster a party is with several threads: one party at a time, against recorded messages of the other.
+//!
+//! `cargo run --release -p blindread-protocol --example threads -- program.json [softspoken|ferret] [threads] [rounds]`
+//! runs both parties once with fixed randomness and keeps what each received (2 GB for a large network with
+//! `softspoken`). Then it runs each party alone, with one thread and with several in turn, and prints its seconds of
+//! computing per phase (the best of all rounds) and their ratio. What it would send is thrown away, and the time
+//! inside of the channel isn't counted.
+//!
+//! Seconds by the clock mean something on idle cores only. The processor time of the party's own thread, which is printed
+//! beside them, holds on busy ones too: with several threads it is what they could not take off it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "an example may panic"
+)]
+
+#[allow(dead_code, reason = "the tests use the rest")]
+#[path = "../tests/common/mod.rs"]
+mod common;
+#[path = "support/mod.rs"]
+mod support;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use blindread_protocol::channel::{Channel, ChannelError, Kind, Phase};
+use blindread_protocol::program::StepId;
+use blindread_protocol::{SessionOptions, Workers, developer, hospital};
+use common::{MemoryChannel, pair};
+use support::{Model, model};
+
+type Messages = Vec<(Kind, Vec<u8>)>;
+
+/// Keeps what is received.
+struct Recorder {
+    inner: MemoryChannel,
+    received: Messages,
+}
+
+impl Channel for Recorder {
+    fn send(&mut self, kind: Kind, body: &[u8]) -> Result<(), ChannelError> {
+        self.inner.send_uncopied(kind, body.to_vec())
+    }
+
+    fn flush(&mut self) -> Result<(), ChannelError> {
+        Ok(())
+    }
+
+    fn recv(&mut self, kind: Kind, len: usize, body: &mut Vec<u8>) -> Result<(), ChannelError> {
+        self.inner.recv(kind, len, body)?;
+        self.received.push((kind, body.clone()));
+        Ok(())
+    }
+}
+
+/// The clock, and the processor time of the calling thread.
+#[derive(Clone, Copy)]
+struct Now(Instant, Duration);
+
+impl Now {
+    fn new() -> Self {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+        let nanos = text.split(' ').next().and_then(|nanos| nanos.parse().ok());
+        Self(Instant::now(), Duration::from_nanos(nanos.unwrap_or(0)))
+    }
+}
+
+/// Gives what was recorded, and books the time between calls to the phases.
+struct Replay<'a> {
+    messages: std::slice::Iter<'a, (Kind, Vec<u8>)>,
+    phase: Phase,
+    since: Now,
+    /// By the clock, and of the party's own thread.
+    spent: [[Duration; 3]; 2],
+}
+
+impl<'a> Replay<'a> {
+    fn new(messages: &'a Messages) -> Self {
+        Self {
+            messages: messages.iter(),
+            phase: Phase::Setup,
+            since: Now::new(),
+            spent: [[Duration::ZERO; 3]; 2],
+        }
+    }
+
+    fn book(&mut self) {
+        let (now, phase) = (Now::new(), self.phase as usize);
+        self.spent[0][phase] += now.0 - self.since.0;
+        self.spent[1][phase] += now.1.saturating_sub(self.since.1);
+        self.since = now;
+    }
+}
+
+impl Channel for Replay<'_> {
+    fn send(&mut self, _kind: Kind, _body: &[u8]) -> Result<(), ChannelError> {
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), ChannelError> {
+        Ok(())
+    }
+
+    fn recv(&mut self, kind: Kind, len: usize, body: &mut Vec<u8>) -> Result<(), ChannelError> {
+        self.book();
+        let (got, bytes) = self
+            .messages
+            .next()
+            .ok_or(ChannelError::Closed { expected: kind })?;
+        assert_eq!((*got, bytes.len()), (kind, len));
+        body.clear();
+        body.extend_from_slice(bytes);
+        self.since = Now::new();
+        Ok(())
+    }
+
+    fn enter(&mut self, phase: Phase, _step: StepId) {
+        self.book();
+        self.phase = phase;
+    }
+}
+
+fn hospital(ch: &mut dyn Channel, model: &Model, workers: &Workers) {
+    let options = SessionOptions {
+        id: [9; 32],
+        engine: model.engine,
+        workers: workers.clone(),
+    };
+    let (plan, hints) = (model.plan.clone(), model.hints.clone());
+    let image = vec![100; plan.program().input_shape().iter().product()];
+    let mut session =
+        hospital::Session::setup(ch, plan, hints, [7; 32], options, [3; 32]).expect("setup");
+    let ticket = session.prepare(ch, 0, [8; 32]).expect("offline");
+    session.infer(ch, ticket, &image).expect("online");
+    ch.enter(Phase::Online, 0);
+}
+
+fn developer(ch: &mut dyn Channel, model: &Model, workers: &Workers) {
+    let options = SessionOptions {
+        id: [9; 32],
+        engine: model.engine,
+        workers: workers.clone(),
+    };
+    let (plan, parameters) = (model.plan.clone(), model.parameters.clone());
+    let secrets = model.secrets.clone();
+    let mut session =
+        developer::Session::setup(ch, plan, parameters, secrets, options, [4; 32]).expect("setup");
+    let ticket = session.prepare(ch, 0, [5; 32]).expect("offline");
+    session.infer(ch, ticket, 0.0, [6; 32]).expect("online");
+    ch.enter(Phase::Online, 0);
+}
+
+type Party = fn(&mut dyn Channel, &Model, &Workers);
+
+/// Best seconds per phase, for one thread and for several.
+fn measure(party: Party, messages: &Messages, model: &Model, threads: usize, rounds: usize) {
+    let mut best = [[[f64::INFINITY; 3]; 2]; 2];
+    for _ in 0..rounds {
+        for (best, count) in best.iter_mut().zip([1, threads]) {
+            let workers = Workers::new(count).expect("threads");
+            let mut replay = Replay::new(messages);
+            party(&mut replay, model, &workers);
+            let spent = replay.spent.as_flattened();
+            for (best, spent) in best.as_flattened_mut().iter_mut().zip(spent) {
+                *best = best.min(spent.as_secs_f64());
+            }
+        }
+    }
+    let [one, several] = best;
+    for (phase, name) in ["setup", "offline", "online"].into_iter().enumerate() {
+        for (clock, what) in ["clock", "own thread"].into_iter().enumerate() {
+            let (one, several) = (one[clock][phase], several[clock][phase]);
+            let ratio = one / several;
+            println!(
+                "  {name:8} {what:10} {one:8.3} s with 1, {several:8.3} s with {threads}: {ratio:.2}"
+            );
+        }
+    }
+}
+
+fn main() {
+    let number = |at| {
+        std::env::args()
+            .nth(at)
+            .map(|n| n.parse().expect("a number"))
+    };
+    let (threads, rounds) = (number(3).unwrap_or(2), number(4).unwrap_or(3));
+    let model = model();
+    let (h, d) = pair();
+    let record = |inner, party: Party| {
+        let mut recorder = Recorder {
+            inner,
+            received: Vec::new(),
+        };
+        party(&mut recorder, &model, &Workers::one());
+        recorder.received
+    };
+    let (to_hospital, to_developer) = thread::scope(|scope| {
+        let other = scope.spawn(|| record(d, developer));
+        (record(h, hospital), other.join().expect("developer"))
+    });
+    println!("hospital, {}", model.engine.name());
+    measure(hospital, &to_hospital, &model, threads, rounds);
+    drop(to_hospital);
+    println!("developer, {}", model.engine.name());
+    measure(developer, &to_developer, &model, threads, rounds);
+}
