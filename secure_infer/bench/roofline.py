@@ -14,7 +14,7 @@ work on. It is about one core a party; what further threads do is not in the tim
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from secure_infer.runtime.cost import predict
@@ -24,7 +24,8 @@ from secure_infer.runtime.work import PARTIES, PHASES, Amounts, Party, Phase, wo
 #: Resources of which a core uses several at once, and those that take their own time.
 SIDE_BY_SIDE: Final = ("aes_blocks", "multiply_adds", "butterflies", "random_reads", "memory_bytes")
 ONE_AFTER_ANOTHER: Final = ("sent_bytes", "received_bytes")
-_SHARE: Final = 0.01
+SHARE: Final = 0.01
+"""Of a party's phase: what takes less is not worth a look."""
 _LAYERS: Final = 10
 
 
@@ -45,6 +46,8 @@ class Row:
         What the arithmetic needs at least; what the party's core did; what it waited for the other one.
     ratio : float or None
         Busy divided by bound; None where nothing is needed.
+    share : float
+        Of what the party's core did in the phase.
     """
 
     phase: Phase
@@ -56,6 +59,7 @@ class Row:
     busy_seconds: float
     waiting_seconds: float
     ratio: float | None
+    share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -153,38 +157,38 @@ def _sum(several: Iterable[Amounts]) -> dict[str, float]:
 
 
 def _in_order(rows: Sequence[Row], kinds: Sequence[Row]) -> list[Row]:
-    """Largest ratios first; what takes less than a hundredth of its party's phase comes after the rest."""
+    """With shares; the largest ratios first, what takes next to nothing of its party's phase last."""
     whole: dict[tuple[str, str], float] = {}
     for row in kinds:
         whole[row.phase, row.party] = whole.get((row.phase, row.party), 0.0) + row.busy_seconds
-
-    def rank(row: Row) -> tuple[bool, float]:
-        return row.busy_seconds <= _SHARE * whole[row.phase, row.party], -(row.ratio or 0.0)
-
-    return sorted(rows, key=rank)
+    shared = [replace(row, share=row.busy_seconds / (whole[row.phase, row.party] or 1.0)) for row in rows]
+    return sorted(shared, key=lambda row: (row.share < SHARE, -(row.ratio or 0.0)))
 
 
 def to_lines(roofline: Roofline, *, rows: int = 16) -> list[str]:
-    """As text: rates, kinds of steps and layers, `rows` of each at most."""
+    """As text: rates, what to work on next, kinds of steps and layers, `rows` of each at most."""
     rates = ", ".join(f"{_scaled(rate)} {name}" for name, rate in roofline.rates.items())
-    return [
-        f"roofline: one core does {rates} a second",
-        *_table("kind", roofline.kinds[:rows]),
-        *_table("layer", roofline.layers[:rows]),
-    ]
+    lines = [f"roofline: a second of one core is {rates}"]
+    first = next((row for row in roofline.kinds if row.share >= SHARE and row.ratio), None)
+    if first is not None:
+        what = f"{first.name} of the {first.party} {first.phase}"
+        lines.append(
+            f"next: {what}, {first.ratio:.1f} times its bound, {first.share:.0%} of what that core does"
+        )
+    return [*lines, *_table("kind", roofline.kinds, rows), *_table("layer", roofline.layers, rows)]
 
 
-def _table(what: str, rows: Sequence[Row]) -> list[str]:
-    header = (
-        f"{'phase':9}{'party':11}{what:28}{'bound by':16}{'need':>10}{'bound s':>10}{'busy s':>9}{'ratio':>7}"
+def _table(what: str, rows: Sequence[Row], most: int) -> list[str]:
+    head = (
+        f"{'phase':9}{'party':11}{what:28}{'bound by':16}{'need':>9}{'bound s':>9}{'busy s':>9}{'ratio':>7}"
     )
-    lines = [header]
-    for row in rows:
+    lines = [f"{head}{'share':>7}"]
+    for row in [row for row in rows if row.share >= SHARE][:most]:
         need = _scaled(row.needs[row.bound_by]) if row.bound_by else ""
         ratio = "" if row.ratio is None else f"{row.ratio:.1f}"
         lines.append(
-            f"{row.phase:9}{row.party:11}{row.name[:27]:28}{row.bound_by:16}{need:>10}"
-            f"{row.bound_seconds:10.4f}{row.busy_seconds:9.4f}{ratio:>7}"
+            f"{row.phase:9}{row.party:11}{row.name[:27]:28}{row.bound_by:16}{need:>9}"
+            f"{row.bound_seconds:9.4f}{row.busy_seconds:9.4f}{ratio:>7}{row.share:7.0%}"
         )
     return lines
 
