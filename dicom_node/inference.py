@@ -305,5 +305,6 @@ def _new_client(bundle: HospitalBundle, settings: InferenceSettings) -> Client:
             fingerprint=settings.fingerprint,
             timeout_s=settings.timeout_s,
             ot_engine=settings.ot_engine,
+            threads=settings.threads,
         ),
     )

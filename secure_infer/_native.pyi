@@ -73,6 +73,7 @@ class HospitalSession:
         credentials: Credentials,
         model: HospitalModel,
         *,
+        threads: int = 1,
         timeouts_s: Mapping[str, float] | None = None,
     ) -> HospitalSession: ...
     def prepare(self) -> None: ...
@@ -106,6 +107,7 @@ class DeveloperServer:
         output_noise: float = 0.0,
         images_per_hospital: int | None = None,
         budget_file: Path | None = None,
+        threads: int = 1,
         timeouts_s: Mapping[str, float] | None = None,
     ) -> DeveloperServer: ...
     @property

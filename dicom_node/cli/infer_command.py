@@ -49,6 +49,7 @@ def add(commands: Commands) -> None:
         default="auto",
         help="softspoken, ferret, or auto for what the developer names, else the network suits (%(default)s)",
     )
+    parser.add_argument("--threads", type=int, default=1, help="that compute here (%(default)s)")
     add_json(parser)
     parser.set_defaults(run=_infer)
 
@@ -96,6 +97,7 @@ def _from_flags(arguments: argparse.Namespace) -> "tuple[HospitalBundle, Endpoin
         fingerprint=arguments.pin,
         timeout_s=arguments.timeout,
         ot_engine=arguments.ot_engine,
+        threads=arguments.threads,
     )
     return HospitalBundle.open(arguments.bundle, trusted), endpoint
 
@@ -117,5 +119,6 @@ def _from_config(arguments: argparse.Namespace) -> "tuple[HospitalBundle, Endpoi
         key=settings.key,
         timeout_s=settings.timeout_s,
         ot_engine=settings.ot_engine,
+        threads=settings.threads,
     )
     return HospitalBundle.open(settings.bundle, trusted), endpoint

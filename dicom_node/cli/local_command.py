@@ -35,7 +35,12 @@ def add(commands: Commands) -> None:
         default="softspoken",
         help="softspoken, ferret, or auto for what the way between two processes suits (%(default)s)",
     )
-    parser.add_argument("--threads", type=int, default=1, help="cores of each party (%(default)s)")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        help="of each party, on cores of their own if there are enough (%(default)s)",
+    )
     add_json(parser)
     parser.set_defaults(run=_local)
 

@@ -49,6 +49,9 @@ def add(commands: Commands) -> None:
         default="auto",
         help="softspoken, ferret, or auto for what a hospital names, else the network suits (%(default)s)",
     )
+    one.add_argument(
+        "--threads", type=int, default=1, help="that compute for each hospital being served (%(default)s)"
+    )
     one.add_argument("--log-format", choices=("text", "json"), default="text")
     add_json(one)
     one.set_defaults(run=_serve)
@@ -82,6 +85,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         ),
         timeout_s=arguments.timeout,
         ot_engine=arguments.ot_engine,
+        threads=arguments.threads,
     )
     server = DeveloperServer(bundle, arguments.listen, credentials, limits)
     where = {"port": server.port, "digest": bundle.digest}

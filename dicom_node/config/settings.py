@@ -116,6 +116,7 @@ class InferenceSettings:
     tickets: Annotated[int, c.integer(0, 64)] = 1
     timeout_s: Annotated[float, c.number(1, 3600)] = 120.0
     ot_engine: Annotated[str, c.choice("auto", "softspoken", "ferret")] = "auto"
+    threads: Annotated[int, c.integer(1, 256)] = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -51,6 +51,8 @@ class Limits:
         For a hospital that doesn't ask for anything.
     ot_engine : str
         One of `secure_infer.runtime.endpoint.OT_OPTIONS`.
+    threads : int
+        That compute for each connection, 1 to 256: a server uses up to `hospitals` times as many cores.
     """
 
     hospitals: int = 4
@@ -61,6 +63,7 @@ class Limits:
     timeout_s: float = 120.0
     idle_s: float = 900.0
     ot_engine: str = "auto"
+    threads: int = 1
 
     @property
     def timeouts_s(self) -> Mapping[str, float]:
@@ -123,6 +126,7 @@ class DeveloperServer:
                 output_noise=limits.output_noise,
                 images_per_hospital=limits.images_per_hospital,
                 budget_file=limits.budget_file,
+                threads=limits.threads,
                 timeouts_s=dict(limits.timeouts_s),
             )
         self._reader = threading.Thread(target=self._read_diary, name="events", daemon=True)

@@ -72,6 +72,8 @@ class Endpoint:
         For every wait in which the developer is silent, its computing included.
     ot_engine : str
         One of `OT_OPTIONS`.
+    threads : int
+        That compute for this party, 1 to 256; the developer need not have as many.
     """
 
     host: str
@@ -83,6 +85,7 @@ class Endpoint:
     fingerprint: str | None = None
     timeout_s: float = 120.0
     ot_engine: str = "auto"
+    threads: int = 1
 
     @property
     def address(self) -> str:

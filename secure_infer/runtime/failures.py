@@ -47,6 +47,7 @@ _CLASSES: Final[Mapping[str, type[SecureInferError]]] = {
     "no_entropy": RuntimeFailure,
     "no_ticket": RuntimeFailure,
     "panic": RuntimeFailure,
+    "threads": RuntimeFailure,
 }
 
 

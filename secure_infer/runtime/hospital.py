@@ -74,6 +74,7 @@ class HospitalClient:
                 self._endpoint.server_name or self._endpoint.host,
                 credentials,
                 model,
+                threads=self._endpoint.threads,
                 timeouts_s=dict(self._endpoint.timeouts_s),
             )
         _LOG.info("session: connected", extra={"link": asdict(Link(**self._session.link))})

@@ -159,7 +159,8 @@ def run_local(
     model : Path, optional
         The folder that the bundle was compiled from; for ``float`` only.
     threads : int
-        Cores of each party; where there are enough, each party gets its own.
+        That compute for each party; where there are cores enough, each party gets as many of its own. For
+        ``secure`` only.
     ot_engine : str
         One of `secure_infer.runtime.endpoint.OT_OPTIONS`; for ``secure`` only.
     logit_noise : float
@@ -191,7 +192,13 @@ def run_local(
     coded = [encode_image(image, halves[0]) for image in images]  # what isn't acceptable is found now
     del coded
     noise = output_noise(halves[0].findings, logit_noise)
-    options = {"ot_engine": ot_engine, "output_noise": noise, "timeout_s": timeout_s, "pool": max(pool, 1)}
+    options = {
+        "ot_engine": ot_engine,
+        "threads": threads,
+        "output_noise": noise,
+        "timeout_s": timeout_s,
+        "pool": max(pool, 1),
+    }
     hosts = {"developer": developer_host, "hospital": hospital_host}
     with _running(Path(bundle), images, threads, options, hosts) as (developer, hospital):
         return _follow(developer, hospital, halves[0], len(images), max(pool, 1), tell)
@@ -404,7 +411,7 @@ def _phase(seconds: float, stats: dict[str, Any]) -> Phase:
 
 
 def _cores(threads: int) -> tuple[list[int], list[int]]:
-    """Cores for the developer and the hospital; none if there are not enough for both."""
+    """Cores for the developer and the hospital, one per thread; if there are too few, both may use all."""
     available = sorted(os.sched_getaffinity(0))
     if threads < 1 or 2 * threads > len(available):
         return [], []

@@ -65,6 +65,7 @@ def _developer(wanted: Mapping[str, Any]) -> None:
         output_noise=wanted["output_noise"],
         timeout_s=wanted["timeout_s"],
         ot_engine=wanted["ot_engine"],
+        threads=wanted["threads"],
     )
     server = DeveloperServer(bundle, f"{wanted['address']}:0", _credentials(wanted), limits)
     with server:
@@ -85,6 +86,7 @@ def _hospital(wanted: Mapping[str, Any]) -> None:
         key=files.key,
         timeout_s=wanted["timeout_s"],
         ot_engine=wanted["ot_engine"],
+        threads=wanted["threads"],
     )
     begin = time.perf_counter()
     client = HospitalClient(HospitalBundle.open(wanted["bundle"]), endpoint)

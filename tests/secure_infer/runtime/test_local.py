@@ -36,6 +36,13 @@ def test_two_processes_answer_as_the_reference_does(tiny_bundle: Made) -> None:
     assert all(0 < memory < 4096 for memory in run.max_rss_mb.values())
 
 
+def test_two_processes_with_two_threads_each_answer_as_well(tiny_bundle: Made) -> None:
+    run = run_local(tiny_bundle.path, pictures(1), threads=2)
+    assert_plausible(run.answers[0].logits, pictures(1)[0], tiny_bundle.path)
+    with pytest.raises(RuntimeFailure, match="threads: expected 1 to 256, got 0"):
+        run_local(tiny_bundle.path, pictures(1), threads=0)
+
+
 def test_both_parties_count_the_same_bytes_and_their_own_core(tiny_bundle: Made) -> None:
     run = run_local(tiny_bundle.path, pictures(2))
     for phase in ("offline", "online"):

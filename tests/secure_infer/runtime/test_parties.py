@@ -87,6 +87,22 @@ def test_ot_engine_that_both_name_must_be_the_same_and_either_answers(site: Site
     assert site.codes("refused") == ["engine"]
 
 
+def test_parties_with_different_numbers_of_threads_answer_and_a_senseless_number_is_refused(
+    site: Site, tiny_bundle: Made
+) -> None:
+    server = site.serve(limits=Limits(threads=3, timeout_s=60))
+    for threads in (1, 2):
+        endpoint = site.endpoint(server.port, threads=threads)
+        with HospitalClient(site.hospital, endpoint) as client:
+            assert_plausible(client.infer(picture(4)).logits, picture(4), tiny_bundle.path)
+    for threads in (0, 257):
+        error = expect(RuntimeFailure, "threads", site.endpoint(server.port, threads=threads), site)
+        assert str(error) == f"threads: expected 1 to 256, got {threads}"
+        with pytest.raises(RuntimeFailure, match="threads: expected 1 to 256"):
+            site.serve(limits=Limits(threads=threads))
+    server.shutdown()
+
+
 def test_ot_engine_that_nobody_names_is_chosen_by_the_measured_link(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
