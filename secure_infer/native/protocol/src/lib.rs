@@ -21,6 +21,7 @@ pub mod program;
 mod random;
 mod raster;
 mod relu;
+mod secret;
 mod seed;
 mod shares;
 pub mod truncate;

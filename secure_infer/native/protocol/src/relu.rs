@@ -10,7 +10,6 @@
 use blindread_lattice::Prg;
 use blindread_ot::{OtReceiverEngine, OtSenderEngine};
 use blindread_pool::Workers;
-use zeroize::Zeroizing;
 
 use crate::carry::{self, Chunk};
 use crate::channel::{Channel, Kind};
@@ -19,6 +18,7 @@ use crate::mux;
 use crate::ot;
 use crate::program::ring_mask;
 use crate::random;
+use crate::secret::Secret;
 use crate::wire;
 
 /// Elements whose offline messages are exchanged together: large enough for the network, small enough
@@ -29,8 +29,6 @@ pub const OFFLINE_STRIPE: usize = 1 << 17;
 const BLOCK: usize = 1 << 14;
 
 mod online;
-
-type Secret<T> = Zeroizing<Vec<T>>;
 
 /// What H keeps for one vector of ReLUs.
 pub struct HospitalRelu {
@@ -56,10 +54,6 @@ pub struct DeveloperRelu {
     tau: Secret<u32>,
     difference: Secret<u32>,
     out_bits: u32,
-}
-
-fn secret<T: zeroize::Zeroize + Clone + Default>(len: usize) -> Secret<T> {
-    Zeroizing::new(vec![T::default(); len])
 }
 
 /// H's OT engines and randomness for one ticket.
@@ -125,12 +119,12 @@ impl HospitalRelu {
         let n = y.len();
         let chunks = carry::chunks(window);
         let mut this = Self {
-            tables: chunks.iter().map(|_| secret(n)).collect(),
-            pads: chunks.iter().map(|_| secret(n)).collect(),
+            tables: chunks.iter().map(|_| Secret::new(n)).collect(),
+            pads: chunks.iter().map(|_| Secret::new(n)).collect(),
             chunks,
-            pi: secret(n),
-            zero: secret(n),
-            one: secret(n),
+            pi: Secret::new(n),
+            zero: Secret::new(n),
+            one: Secret::new(n),
             out_bits,
         };
         let mut start = 0;
@@ -154,14 +148,14 @@ impl HospitalRelu {
         for pads in &mut self.pads {
             ot::send_tables(off.ch, off.sender, &mut pads[at.clone()])?;
         }
-        let (mut first, mut second) = (secret::<u32>(n), secret::<u32>(n));
+        let (mut first, mut second) = (Secret::<u32>::new(n), Secret::<u32>::new(n));
         off.send_ot(self.out_bits, &mut first, &mut second)?;
-        let mut pad = secret::<u32>(n);
+        let mut pad = Secret::<u32>::new(n);
         let pi = &mut self.pi[at.clone()];
         ot::recv_random_ots(off.ch, off.receiver, self.out_bits, pi, &mut pad)?;
 
-        let mut pi_in = secret::<u8>(n);
-        let mut pi_out = secret::<u8>(n);
+        let mut pi_in = Secret::<u8>::new(n);
+        let mut pi_out = Secret::<u8>::new(n);
         for (j, &chunk) in self.chunks.iter().enumerate() {
             if j + 1 < self.chunks.len() {
                 random::bits(off.prg, &mut pi_out);
@@ -215,14 +209,14 @@ impl DeveloperRelu {
     ) -> Result<Self, ProtocolError> {
         let chunks = carry::chunks(window);
         let mut this = Self {
-            picks: chunks.iter().map(|_| secret(n)).collect(),
+            picks: chunks.iter().map(|_| Secret::new(n)).collect(),
             chunks,
             top: window[1] - 1,
             centre: carry::centre(window),
-            choices: secret(n),
-            w: secret(n),
-            tau: secret(n),
-            difference: secret(n),
+            choices: Secret::new(n),
+            w: Secret::new(n),
+            tau: Secret::new(n),
+            difference: Secret::new(n),
             out_bits,
         };
         let mut start = 0;
@@ -240,7 +234,7 @@ impl DeveloperRelu {
         at: std::ops::Range<usize>,
     ) -> Result<(), ProtocolError> {
         let (n, mask) = (at.len(), ring_mask(self.out_bits));
-        let mut pads = secret::<u8>(n);
+        let mut pads = Secret::<u8>::new(n);
         for picks in &mut self.picks {
             let picks = &mut picks[at.clone()];
             ot::recv_tables(off.ch, off.receiver, picks, &mut pads)?;
@@ -251,7 +245,7 @@ impl DeveloperRelu {
         let choices = &mut self.choices[at.clone()];
         let w = &mut self.w[at.clone()];
         off.recv_ot(self.out_bits, choices, w)?;
-        let mut second = secret::<u32>(n);
+        let mut second = Secret::<u32>::new(n);
         let tau = &mut self.tau[at.clone()];
         ot::send_random_ots(off.ch, off.sender, self.out_bits, tau, &mut second)?;
         for ((difference, &first), &second) in self.difference[at]

@@ -40,7 +40,7 @@ impl HospitalRelu {
     ///
     /// # Errors
     /// Those of the channel.
-    pub fn answer(self, ch: &mut dyn Channel, workers: &Workers) -> Result<(), ProtocolError> {
+    pub fn answer(mut self, ch: &mut dyn Channel, workers: &Workers) -> Result<(), ProtocolError> {
         let mut scratch = Scratch::for_all(workers);
         let (mut bodies, mut requests) = (Bodies::default(), Vec::new());
         for group in lanes::groups(self.pi.len()) {
@@ -64,6 +64,13 @@ impl HospitalRelu {
                 }
             }
         }
+        self.tables
+            .iter_mut()
+            .chain(&mut self.pads)
+            .for_each(|tables| tables.erase(workers));
+        self.pi.erase(workers);
+        self.zero.erase(workers);
+        self.one.erase(workers);
         Ok(())
     }
 
@@ -288,7 +295,7 @@ impl DeveloperRelu {
     /// # Errors
     /// Those of the channel.
     pub fn evaluate(
-        self,
+        mut self,
         ch: &mut dyn Channel,
         workers: &Workers,
         y: &mut [u32],
@@ -316,6 +323,13 @@ impl DeveloperRelu {
             for batch in group.batches(workers) {
                 evaluation.finish(ch, &batch, y)?;
             }
+        }
+        self.picks
+            .iter_mut()
+            .chain([&mut self.choices])
+            .for_each(|picks| picks.erase(workers));
+        for words in [&mut self.w, &mut self.tau, &mut self.difference] {
+            words.erase(workers);
         }
         Ok(())
     }

@@ -1,0 +1,53 @@
+//! Vectors of secrets, erased when they are used up.
+
+use std::hint::black_box;
+use std::ops::{Deref, DerefMut};
+
+use blindread_pool::Workers;
+
+/// Elements that a thread erases at once.
+const BLOCK: usize = 1 << 16;
+
+/// Elements that are zeroed on drop; neither printed nor cloned.
+///
+/// By one pass and a barrier that makes the compiler believe that zeros are read afterwards: a volatile write for every
+/// element, as `zeroize` does it, would take a third of the online phase.
+pub(crate) struct Secret<T: Copy + Default + Send>(Vec<T>);
+
+impl<T: Copy + Default + Send> Secret<T> {
+    /// `len` zeros.
+    pub(crate) fn new(len: usize) -> Self {
+        Self(vec![T::default(); len])
+    }
+
+    /// Zeroes the elements now, with several threads, and gives up their memory.
+    pub(crate) fn erase(&mut self, workers: &Workers) {
+        workers.each(self.0.chunks_mut(BLOCK), zero);
+        self.0 = Vec::new();
+    }
+}
+
+fn zero<T: Copy + Default>(elements: &mut [T]) {
+    elements.fill(T::default());
+    black_box(elements);
+}
+
+impl<T: Copy + Default + Send> Drop for Secret<T> {
+    fn drop(&mut self) {
+        zero(&mut self.0);
+    }
+}
+
+impl<T: Copy + Default + Send> Deref for Secret<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<T: Copy + Default + Send> DerefMut for Secret<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.0
+    }
+}
