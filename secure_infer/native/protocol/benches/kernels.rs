@@ -49,9 +49,9 @@ fn carry_chain(c: &mut Criterion) {
     let (pi_in, pi_out, omega) = (source.bytes(1), source.bytes(1), source.bytes(4));
     let picks = source.bytes(5);
     let (mut tables, mut answers) = (vec![0; LANE], vec![0; LANE]);
-    let (indices, mut carries) = (source.bytes(4), vec![0; LANE]);
+    let (mut indices, mut carries) = (vec![0; LANE], vec![0; LANE]);
     let chunk = Chunk {
-        low: 10,
+        low: 13,
         width: 3,
         carry: true,
     };
@@ -60,6 +60,10 @@ fn carry_chain(c: &mut Criterion) {
     });
     group.bench_function("carry, answer", |b| {
         b.iter(|| carry::answer(black_box(&tables), &pads, &omega, &mut answers));
+    });
+    group.bench_function("carry, indices", |b| {
+        let centre = carry::centre([9, 17]);
+        b.iter(|| carry::indices(chunk, black_box(&y), centre, &pi_in, &mut indices));
     });
     group.bench_function("carry, pick", |b| {
         b.iter(|| carry::pick(black_box(&answers), &indices, &picks, &mut carries));
