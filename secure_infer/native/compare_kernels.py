@@ -159,7 +159,7 @@ def build(native: Path, target: Path) -> list[Path]:
         "--bench",
         "*",
         "--message-format",
-        "json",
+        "json-render-diagnostics",
     ]
     environment = {**os.environ, "CARGO_TARGET_DIR": str(target)}
     text = subprocess.run(
@@ -230,7 +230,8 @@ def main() -> int:
         return 0
     with worktree(arguments.base) as tree:
         try:
-            theirs = build(tree / NATIVE.relative_to(ROOT), target)
+            # Cargo names what it builds by paths within a workspace: both sides in one folder would mix.
+            theirs = build(tree / NATIVE.relative_to(ROOT), target / "kernels-base")
         except NoBenchmarks:
             print(
                 f"{arguments.base}: expected benchmarks in {NATIVE.name}/*/benches, got none", file=sys.stderr
