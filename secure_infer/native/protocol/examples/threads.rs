@@ -6,8 +6,7 @@
 //! computing per phase (the best of all rounds) and their ratio. What it would send is thrown away, and the time
 //! inside of the channel isn't counted.
 //!
-//! Seconds by the clock mean something on idle cores only. The processor time of the party's own thread, which is printed
-//! beside them, holds on busy ones too: with several threads it is what they could not take off it.
+//! The ratio means something on idle cores only.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -53,25 +52,12 @@ impl Channel for Recorder {
     }
 }
 
-/// The clock, and the processor time of the calling thread.
-#[derive(Clone, Copy)]
-struct Now(Instant, Duration);
-
-impl Now {
-    fn new() -> Self {
-        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-        let nanos = text.split(' ').next().and_then(|nanos| nanos.parse().ok());
-        Self(Instant::now(), Duration::from_nanos(nanos.unwrap_or(0)))
-    }
-}
-
 /// Gives what was recorded, and books the time between calls to the phases.
 struct Replay<'a> {
     messages: std::slice::Iter<'a, (Kind, Vec<u8>)>,
     phase: Phase,
-    since: Now,
-    /// By the clock, and of the party's own thread.
-    spent: [[Duration; 3]; 2],
+    since: Instant,
+    busy: [Duration; 3],
 }
 
 impl<'a> Replay<'a> {
@@ -79,16 +65,14 @@ impl<'a> Replay<'a> {
         Self {
             messages: messages.iter(),
             phase: Phase::Setup,
-            since: Now::new(),
-            spent: [[Duration::ZERO; 3]; 2],
+            since: Instant::now(),
+            busy: [Duration::ZERO; 3],
         }
     }
 
     fn book(&mut self) {
-        let (now, phase) = (Now::new(), self.phase as usize);
-        self.spent[0][phase] += now.0 - self.since.0;
-        self.spent[1][phase] += now.1.saturating_sub(self.since.1);
-        self.since = now;
+        self.busy[self.phase as usize] += self.since.elapsed();
+        self.since = Instant::now();
     }
 }
 
@@ -110,7 +94,7 @@ impl Channel for Replay<'_> {
         assert_eq!((*got, bytes.len()), (kind, len));
         body.clear();
         body.extend_from_slice(bytes);
-        self.since = Now::new();
+        self.since = Instant::now();
         Ok(())
     }
 
@@ -154,27 +138,21 @@ type Party = fn(&mut dyn Channel, &Model, &Workers);
 
 /// Best seconds per phase, for one thread and for several.
 fn measure(party: Party, messages: &Messages, model: &Model, threads: usize, rounds: usize) {
-    let mut best = [[[f64::INFINITY; 3]; 2]; 2];
+    let mut best = [[f64::INFINITY; 3]; 2];
     for _ in 0..rounds {
         for (best, count) in best.iter_mut().zip([1, threads]) {
             let workers = Workers::new(count).expect("threads");
             let mut replay = Replay::new(messages);
             party(&mut replay, model, &workers);
-            let spent = replay.spent.as_flattened();
-            for (best, spent) in best.as_flattened_mut().iter_mut().zip(spent) {
-                *best = best.min(spent.as_secs_f64());
+            for (best, busy) in best.iter_mut().zip(replay.busy) {
+                *best = best.min(busy.as_secs_f64());
             }
         }
     }
-    let [one, several] = best;
     for (phase, name) in ["setup", "offline", "online"].into_iter().enumerate() {
-        for (clock, what) in ["clock", "own thread"].into_iter().enumerate() {
-            let (one, several) = (one[clock][phase], several[clock][phase]);
-            let ratio = one / several;
-            println!(
-                "  {name:8} {what:10} {one:8.3} s with 1, {several:8.3} s with {threads}: {ratio:.2}"
-            );
-        }
+        let [one, several] = best.map(|best| best[phase]);
+        let ratio = one / several;
+        println!("  {name:8} {one:8.3} s with 1, {several:8.3} s with {threads}: {ratio:.2}");
     }
 }
 

@@ -10,8 +10,8 @@ const BLOCK: usize = 1 << 16;
 
 /// Elements that are zeroed on drop; neither printed nor cloned.
 ///
-/// By one pass and a barrier that makes the compiler believe that zeros are read afterwards: a volatile write for every
-/// element, as `zeroize` does it, would take a third of the online phase.
+/// By one pass and a barrier that makes the compiler believe that zeros are read afterwards; `zeroize` makes two passes
+/// over a vector, of a volatile write for every element.
 pub(crate) struct Secret<T: Copy + Default + Send>(Vec<T>);
 
 impl<T: Copy + Default + Send> Secret<T> {
