@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from secure_infer.bundle import write_bundle
 from secure_infer.bundle.card import Finding
+from secure_infer.compiler.correction import correct_biases
 from secure_infer.compiler.emit import Emitted, Parameters, emit
 from secure_infer.compiler.frontends import SourceModel, read_model
 from secure_infer.compiler.frontends.source import ACTIVATIONS
@@ -207,7 +208,7 @@ def compile_model(
     graph, calibrated, clamped = measure(graph, measured, rungs[0][1].clamp_margin)
     tried: list[dict[str, Any]] = []
     for name, precision in rungs:
-        compiled = _compiled(model, graph, calibrated, precision, options)
+        compiled = _compiled(model, graph, calibrated, images, precision, options)
         accepted = not len(unseen)
         if not accepted:
             verdict = compiled.judge(unseen, progress=progress)
@@ -223,10 +224,11 @@ def _compiled(
     model: SourceModel,
     graph: Graph,
     calibration: Calibration,
+    images: Sequence[NDArray[Any]],
     precision: PrecisionOptions,
     options: CompileOptions,
 ) -> CompiledModel:
-    emitted, facts = plan(graph, calibration, precision)
+    emitted, facts = plan(graph, calibration, precision, images)
     report = {
         "model": model.name,
         **model.description,
@@ -275,8 +277,13 @@ def _tests_relus(graph: Graph) -> bool:
     return any(not isinstance(graph.nodes[u].op, Conv) for name in relus for u in users[name])
 
 
-def plan(graph: Graph, calibration: Calibration, options: PrecisionOptions) -> tuple[Emitted, dict[str, int]]:
-    """Choose layout and scales, and write the program; also returns what the limits cost."""
+def plan(
+    graph: Graph, calibration: Calibration, options: PrecisionOptions, images: Sequence[NDArray[Any]] = ()
+) -> tuple[Emitted, dict[str, int]]:
+    """Choose layout and scales, and write the program; also returns what the limits cost.
+
+    With calibration images [C, H, W], biases are corrected on them.
+    """
     layout = lay_out(graph, options, {})
     scales = choose_scales(graph, layout, calibration, options)
     fewer = raw_shifts(graph, layout, scales, options)
@@ -285,7 +292,10 @@ def plan(graph: Graph, calibration: Calibration, options: PrecisionOptions) -> t
         scales = choose_scales(graph, layout, calibration, options)
     pressed = sum(scales.pressed(name) for name in graph.nodes)
     facts = {"layers_with_fewer_raw_bits": len(fewer), "pressed_channels": pressed}
-    return emit(graph, layout, scales, options), facts
+    emitted = emit(graph, layout, scales, options)
+    if len(images):
+        correct_biases(emitted, graph, layout, scales, images)
+    return emitted, facts
 
 
 def activate(logits: NDArray[np.float64], activation: str) -> NDArray[np.float64]:

@@ -74,14 +74,13 @@ def _check(name: str, value: float, low: float, high: float) -> None:
 
 LADDER: tuple[tuple[str, PrecisionOptions], ...] = (
     ("compact", PrecisionOptions()),
-    ("standard", PrecisionOptions(window_low=1, window_high=12, pool_low=0, margin=8.0, ring_bits=27)),
+    ("standard", PrecisionOptions(window_low=1, window_high=12, pool_low=0, ring_bits=27)),
     (
         "fine",
         PrecisionOptions(window_low=3, window_high=14, pool_low=0, margin=8.0, shift=13, ring_bits=28),
     ),
     ("finest", PrecisionOptions(window_low=4, window_high=16, pool_low=1, margin=8.0, ring_bits=31)),
 )
-"""From cheap to accurate. A window of 8 bits needs two look-ups, one of 9 to 11 bits three. ``compact`` has the
-units of ``standard`` and half its margin; it leaves more low bits unread, which costs little because the
-comparison is centred. From there on units get 4 times finer from one to the next: what is gained is less
-rounding."""
+"""From cheap to accurate. A window of 8 bits needs two look-ups, one of 9 to 11 bits three. ``compact``
+leaves more low bits unread than ``standard`` and has units half as fine; ``fine`` and ``finest`` have finer
+ones still, and twice the margin."""

@@ -10,7 +10,7 @@ Either way a value outside its window compares as the protocol would compare it,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -147,25 +147,41 @@ class ReferenceBackend:
         InputRejected
             When x has another shape than the program's input, or isn't of integers.
         """
+        made = self.steps(x, rng=rng, observer=observer)
+        return {step.name: out for step, out in made if isinstance(step, Output)}
+
+    def steps(
+        self,
+        x: NDArray[np.integer[Any]],
+        *,
+        rng: np.random.Generator | None = None,
+        observer: Observer | None = None,
+    ) -> Iterator[tuple[Step, Int64]]:
+        """As `run`, step by step.
+
+        Yields
+        ------
+        (Step, int64 array [C, H, W])
+            What the step makes, or opens. It may be changed in place before the next step is asked for.
+        """
         if x.shape != self.program.input_value.shape or not np.issubdtype(x.dtype, np.integer):
             expected = f"integers of shape {list(self.program.input_value.shape)}"
             raise InputRejected("image", expected=expected, got=f"{x.dtype} of shape {list(x.shape)}")
         walk = _Walk(self.program, self._parameters, rng, observer)
         values: dict[int, Int64] = {}
-        opened: dict[str, Int64] = {}
         for index, step in enumerate(self.program.steps):
             if isinstance(step, Output):
-                opened[step.name] = values[step.source].copy()
+                yield step, values[step.source].copy()
             else:
                 read = [x.astype(np.int64)] if isinstance(step, Input) else [values[i] for i in sources(step)]
                 out = ops.signed(walk.step(step, read), self.program.values[step.out].ring_bits)
                 values[step.out] = out
+                yield step, out
                 if observer is not None:
                     observer.made(step, out)
             for source in sources(step):
                 if self._last_use[source] == index:
                     values.pop(source, None)
-        return opened
 
 
 class _Walk:

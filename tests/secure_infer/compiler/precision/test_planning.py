@@ -280,3 +280,19 @@ def test_convolution_that_amplifies_carries_fewer_raw_bits():
     assert lay_out(graph, PrecisionOptions(), {"edges": cut.shift})["edges"].shift == cut.shift
     for image in smooth:
         np.testing.assert_allclose(logits(emitted, image), outputs_of(graph, image)[0].ravel(), rtol=0.02)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_corrected_biases_leave_less_error_on_average_on_other_images(kind):
+    coarse = PrecisionOptions(window_low=5)
+    images, unseen = pictures(12, 1), pictures(8, 2)
+    graph, calibration, _ = measure(
+        network(np.random.default_rng(5), kind), lambda g: calibrate(g, images), coarse.clamp_margin
+    )
+    means = []
+    for correct_on in ((), images):
+        emitted, _ = plan(graph, calibration, coarse, correct_on)
+        rng = np.random.default_rng(3)
+        errors = [logits(emitted, i, rng) - outputs_of(graph, i)[0].ravel() for i in unseen]
+        means.append(float(np.abs(np.mean(errors, axis=0)).max()))
+    assert means[1] < means[0]
