@@ -246,11 +246,11 @@ impl Work {
 
 /// What an engine costs the offline phase.
 ///
-/// Seconds are those of DenseNet-121 at 320x320 with windows of three chunks (`make bench`, one core of an AMD EPYC with
-/// VAES per party, loopback): 8.7 s with `softspoken` and 10.5 s with `ferret` for 33.2 million comparisons of five OTs, and
-/// 0.10 s and 0.15 s for the set-up. Bytes are counted in the direction that carries more: with `softspoken` from the
+/// Seconds are those of DenseNet-121 at 320x320 with windows of two chunks (`make bench`, one core of an AMD EPYC with
+/// VAES per party, loopback): 6.6 s with `softspoken` and 7.3 s with `ferret` for 33.2 million comparisons of four OTs, and
+/// 0.09 s and 0.17 s for the set-up. Bytes are counted in the direction that carries more: with `softspoken` from the
 /// developer, 31 corrections of 4 bits for each chunk and of one bit for each comparison, and for each comparison some 2.6
-/// bytes of everything else; with `ferret` from the hospital, 27 bits and a share of refills. A refill makes some four
+/// bytes of everything else; with `ferret` from the hospital, 26 bits and a share of refills. A refill makes some four
 /// million OTs, and takes a round trip.
 struct Cost {
     setup_seconds: f64,
@@ -264,25 +264,25 @@ struct Cost {
 }
 
 /// OTs of the benchmark that the seconds are from.
-const MEASURED_OTS: f64 = 5.0 * 33_187_840.0;
+const MEASURED_OTS: f64 = 4.0 * 33_187_840.0;
 
 impl Cost {
     fn of(engine: OtEngine) -> Self {
         match engine {
             OtEngine::SoftSpoken => Self {
-                setup_seconds: 0.10,
+                setup_seconds: 0.09,
                 setup_bytes: 25e3,
-                seconds: 8.7 / MEASURED_OTS,
+                seconds: 6.6 / MEASURED_OTS,
                 bytes_per_chunk: 15.5,
                 bytes_per_comparison: 3.9 + 2.6,
                 round_trips: 0.0,
             },
             OtEngine::Ferret => Self {
-                setup_seconds: 0.15,
+                setup_seconds: 0.17,
                 setup_bytes: 7.5e6,
-                seconds: 10.5 / MEASURED_OTS,
+                seconds: 7.3 / MEASURED_OTS,
                 bytes_per_chunk: 0.0,
-                bytes_per_comparison: 4.5,
+                bytes_per_comparison: 4.4,
                 round_trips: 1.0 / 4e6,
             },
         }
