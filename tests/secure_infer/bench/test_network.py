@@ -195,9 +195,11 @@ def test_link_that_can_not_start_says_why_and_leaves_nothing() -> None:
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
 def test_nothing_is_left_of_a_network_after_a_signal(kind: signal.Signals) -> None:
     code = (
-        "import time\n"
+        "import signal, time\n"
         "from secure_infer.bench.network import connected\n"
         "from tests.secure_infer.bench.test_network import _networks_of\n"
+        # A job in the background of a shell is born deaf to it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with connected('lan') as link:\n"
         "    print(*_networks_of(link), flush=True)\n"
         "    time.sleep(60)\n"
