@@ -17,7 +17,7 @@ use crate::model::{Checked, LinearParameters, Parameters};
 use crate::options::SessionOptions;
 use crate::ot::Engines;
 use crate::plan::Plan;
-use crate::program::{Linear, MaxPool, Step, StepId, Truncate};
+use crate::program::{Linear, MaxPool, Program, Relu, Step, StepId, Truncate, ring_mask};
 use crate::relu::{DeveloperOffline, DeveloperRelu};
 use crate::shares::{Share, Shares};
 use crate::truncate::Truncation;
@@ -38,7 +38,8 @@ enum Prepared {
     Local,
     Linear(PreparedLinear),
     Truncate(DeveloperTruncate),
-    Relus(Vec<DeveloperRelu>),
+    /// Comparisons, and the extension of their results where those belong into a larger ring.
+    Relus(Vec<DeveloperRelu>, Option<DeveloperTruncate>),
 }
 
 struct PreparedLinear {
@@ -130,15 +131,19 @@ impl Session {
                     value(s.input).len(),
                 )?),
                 Step::Relu(s) | Step::ReluClipped(s) => {
-                    let out = value(s.out);
+                    let (program, n) = (plan.program(), value(s.out).len());
                     let copies = if matches!(step, Step::Relu(_)) { 1 } else { 2 };
                     let relu = DeveloperRelu::prepare(
                         &mut offline,
                         s.window,
-                        out.ring_bits,
-                        copies * out.len(),
+                        s.product_bits(program),
+                        copies * n,
                     )?;
-                    Prepared::Relus(vec![relu])
+                    let extension = s
+                        .extension(program)
+                        .map(|extension| DeveloperTruncate::prepare(&mut offline, extension, n))
+                        .transpose()?;
+                    Prepared::Relus(vec![relu], extension)
                 }
                 Step::MaxPool(s) => {
                     let input = value(s.input);
@@ -154,7 +159,7 @@ impl Session {
                             )?);
                         }
                     }
-                    Prepared::Relus(relus)
+                    Prepared::Relus(relus, None)
                 }
                 _ => Prepared::Local,
             };
@@ -205,26 +210,22 @@ impl Session {
                     shares.set(s.out, share);
                 }
                 (Step::Truncate(s), Prepared::Truncate(truncate)) => {
-                    let share = truncate.evaluate(ch, workers, shares.get(s.input)?)?;
+                    let y = shares.get(s.input)?.to_vec();
+                    let share = truncate.evaluate(ch, workers, y)?;
                     shares.set(s.out, share);
                 }
-                (Step::Relu(s) | Step::ReluClipped(s), Prepared::Relus(relus)) => {
+                (Step::Relu(s) | Step::ReluClipped(s), Prepared::Relus(relus, extension)) => {
                     let mut y = shares.get(s.input)?.to_vec();
-                    let mask = program.value(s.input).mask();
                     for relu in relus {
-                        y = evaluate_relu(
-                            ch,
-                            workers,
-                            relu,
-                            self.parameters.step(id),
-                            program.value(s.out),
-                            y,
-                            mask,
-                        )?;
+                        let parameters = self.parameters.step(id);
+                        y = evaluate_relu(ch, workers, relu, parameters, (program, s), y)?;
+                    }
+                    if let Some(extension) = extension {
+                        y = extension.evaluate(ch, workers, y)?;
                     }
                     shares.set(s.out, y);
                 }
-                (Step::MaxPool(s), Prepared::Relus(relus)) => {
+                (Step::MaxPool(s), Prepared::Relus(relus, _)) => {
                     let input = shares.get(s.input)?;
                     let share = evaluate_max_pool(ch, workers, &plan, s, relus, input)?;
                     shares.set(s.out, share);
@@ -345,11 +346,13 @@ fn evaluate_relu(
     workers: &Workers,
     relu: DeveloperRelu,
     parameters: &Checked,
-    out: &crate::program::Value,
+    (program, step): (&Program, &Relu),
     mut y: Vec<u32>,
-    mask: u32,
 ) -> Result<Vec<u32>, ProtocolError> {
-    let plane = out.plane();
+    let (plane, mask) = (
+        program.value(step.out).plane(),
+        program.value(step.input).mask(),
+    );
     let at_once = raster::channels_at_once(plane);
     let shift = |y: &mut [u32], by: &[u32], sign: bool| {
         let blocks = y.chunks_mut(at_once * plane).zip(by.chunks(at_once));
@@ -377,7 +380,7 @@ fn evaluate_relu(
             shift(&mut y[n..], ceiling, true);
             relu.evaluate(ch, workers, &mut y, |_| 0)?;
             for i in 0..n {
-                y[i] = y[i].wrapping_sub(y[n + i]) & out.mask();
+                y[i] = y[i].wrapping_sub(y[n + i]) & ring_mask(step.product_bits(program));
             }
             y.truncate(n);
         }

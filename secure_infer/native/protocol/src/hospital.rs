@@ -16,7 +16,7 @@ use crate::max_pool;
 use crate::options::SessionOptions;
 use crate::ot::Engines;
 use crate::plan::Plan;
-use crate::program::{MaxPool, Relu, Step, StepId, ValueId};
+use crate::program::{MaxPool, Relu, Step, StepId, ValueId, ring_mask};
 use crate::relu::{HospitalOffline, HospitalRelu};
 use crate::shares::{Share, Shares};
 use crate::truncate::Truncation;
@@ -36,7 +36,8 @@ pub struct Session {
 enum Prepared {
     Local,
     Truncate(HospitalTruncate),
-    Relus(Vec<HospitalRelu>),
+    /// Comparisons, and the extension of their results where those belong into a larger ring.
+    Relus(Vec<HospitalRelu>, Option<HospitalTruncate>),
     Output(Share),
 }
 
@@ -128,9 +129,9 @@ impl Session {
                     Prepared::Local
                 }
                 Step::Truncate(_) => Prepared::Truncate(walk.truncate(&mut offline, step)?),
-                Step::Relu(s) => Prepared::Relus(vec![walk.relu(&mut offline, s)?]),
-                Step::ReluClipped(s) => Prepared::Relus(vec![walk.relu_clipped(&mut offline, s)?]),
-                Step::MaxPool(s) => Prepared::Relus(walk.max_pool(&mut offline, s)?),
+                Step::Relu(s) => walk.relu(&mut offline, s, false)?,
+                Step::ReluClipped(s) => walk.relu(&mut offline, s, true)?,
+                Step::MaxPool(s) => Prepared::Relus(walk.max_pool(&mut offline, s)?, None),
                 Step::Output(s) => Prepared::Output(walk.shares.get(s.input)?.clone()),
                 Step::Add(_) | Step::Concat(_) | Step::SumPool(_) | Step::Subsample(_) => {
                     walk.shares.apply_local(&plan, step)?;
@@ -179,9 +180,14 @@ impl Session {
             match prepared {
                 Prepared::Local => {}
                 Prepared::Truncate(truncate) => truncate.answer(ch, &self.workers)?,
-                Prepared::Relus(relus) => relus
-                    .into_iter()
-                    .try_for_each(|relu| relu.answer(ch, &self.workers))?,
+                Prepared::Relus(relus, extension) => {
+                    for relu in relus {
+                        relu.answer(ch, &self.workers)?;
+                    }
+                    if let Some(extension) = extension {
+                        extension.answer(ch, &self.workers)?;
+                    }
+                }
                 Prepared::Output(share) => {
                     let bits = program.value(step.inputs()[0]).ring_bits;
                     let mut theirs = vec![0; share.len()];
@@ -314,39 +320,38 @@ impl Walk<'_> {
         Ok(prepared)
     }
 
+    /// ReLU(y), or clipped ReLU(y) - ReLU(y - ceiling): two ReLUs of one share, the second with a mask of its own
+    /// that the first one's target takes up.
     fn relu(
         &mut self,
         off: &mut HospitalOffline<'_>,
         s: &Relu,
-    ) -> Result<HospitalRelu, ProtocolError> {
-        let target = self.choose(s.out, off.prg)?;
-        let out_bits = self.plan.program().value(s.out).ring_bits;
-        let relu =
-            HospitalRelu::prepare(off, s.window, out_bits, self.shares.get(s.input)?, &target)?;
-        self.shares.set(s.out, target);
-        Ok(relu)
-    }
-
-    /// ReLU(y) - ReLU(y - ceiling): two ReLUs of one share, the second with a mask of its own that the
-    /// first one's target takes up.
-    fn relu_clipped(
-        &mut self,
-        off: &mut HospitalOffline<'_>,
-        s: &Relu,
-    ) -> Result<HospitalRelu, ProtocolError> {
-        let out = self.plan.program().value(s.out);
-        let target = self.choose(s.out, off.prg)?;
-        let n = target.len();
-        let mut targets = Zeroizing::new(vec![0; 2 * n]);
-        random::words(off.prg, out.mask(), &mut targets[n..]);
-        for i in 0..n {
-            targets[i] = target[i].wrapping_add(targets[n + i]) & out.mask();
-        }
+        clipped: bool,
+    ) -> Result<Prepared, ProtocolError> {
+        let program = self.plan.program();
+        let target = Zeroizing::new(self.choose(s.out, off.prg)?);
+        let extension = s.extension(program);
+        let bits = s.product_bits(program);
+        let (mask, n) = (ring_mask(bits), target.len());
         let share = self.shares.get(s.input)?;
-        let both = Zeroizing::new([share.as_slice(), share.as_slice()].concat());
-        let relu = HospitalRelu::prepare(off, s.window, out.ring_bits, &both, &targets)?;
-        self.shares.set(s.out, target);
-        Ok(relu)
+        let mut targets = Zeroizing::new(target.iter().map(|&r| r & mask).collect::<Vec<_>>());
+        let relu = if clipped {
+            let mut second = Zeroizing::new(vec![0; n]);
+            random::words(off.prg, mask, &mut second);
+            for (first, &second) in targets.iter_mut().zip(second.iter()) {
+                *first = first.wrapping_add(second) & mask;
+            }
+            let targets = Zeroizing::new([targets.as_slice(), second.as_slice()].concat());
+            let both = Zeroizing::new([share.as_slice(), share.as_slice()].concat());
+            HospitalRelu::prepare(off, s.window, bits, &both, &targets)?
+        } else {
+            HospitalRelu::prepare(off, s.window, bits, share, &targets)?
+        };
+        let extension = extension
+            .map(|extension| HospitalTruncate::extend(off, extension, &target))
+            .transpose()?;
+        self.shares.set(s.out, target.to_vec());
+        Ok(Prepared::Relus(vec![relu], extension))
     }
 
     fn max_pool(

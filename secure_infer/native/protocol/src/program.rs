@@ -7,6 +7,8 @@
 use blindread_ring::{ConvShape, ConvSpec};
 use serde::Deserialize;
 
+use crate::truncate::Truncation;
+
 mod check;
 
 /// Position of a step in the program.
@@ -158,6 +160,26 @@ pub struct Relu {
     pub out: ValueId,
     /// Bits [m, k) in which the sign is looked for.
     pub window: [u32; 2],
+}
+
+impl Relu {
+    /// Bits of the ring in which the sign is multiplied: the smaller one of input and output.
+    #[must_use]
+    pub fn product_bits(&self, program: &Program) -> u32 {
+        let bits = |id| program.value(id).ring_bits;
+        bits(self.input).min(bits(self.out))
+    }
+
+    /// From there to a larger ring of the output.
+    #[must_use]
+    pub fn extension(&self, program: &Program) -> Option<Truncation> {
+        let extension = Truncation {
+            from_bits: self.product_bits(program),
+            to_bits: program.value(self.out).ring_bits,
+            shift: 0,
+        };
+        (extension.from_bits < extension.to_bits).then_some(extension)
+    }
 }
 
 /// Maximum or sum over windows.

@@ -1,7 +1,7 @@
-//! Truncation: division by 2^f with a wrap that is corrected, never guessed.
+//! Truncation: division by 2^f with a wrap that is corrected, never guessed; extension: the same with f = 0.
 //!
 //! Function: x = y / 2^f + e, from Z_(2^ell) to Z_(2^ell'), e in (-1, 1] with mean 2^-f.
-//! Requires: -2^(ell-2) <= y + 2^f < 2^(ell-2). Rounds: one, or none where ell' <= ell - f.
+//! Requires: -2^(ell-2) <= y + 2^f < 2^(ell-2), where f > 0. Rounds: one, or none where ell' <= ell - f.
 //! Bits: with g = max(0, ell' - (ell - f)): offline g to D; online 1 to H and g to D.
 //! Security: semi-honest; H sees D's top bit masked by the choice bit of an OT, D sees H's answer
 //! masked by rho, which stays in H's share.
@@ -10,8 +10,13 @@
 //! sum of the shares wraps unless both top bits are clear: wrap = mu_H + mu_D - mu_H mu_D. The product
 //! is the only non-local part: one correlated OT, with D's top bit as its choice. The 2^f makes up for
 //! the two floors, whose mean error is -1 together.
+//!
+//! Extension to a larger ring is the same with f = 0, and exact: there are no floors. H chooses its share of
+//! the result, whose low ell bits are its share of y; rho follows from the others and is as uniform as they.
 
-/// Ring sizes and shift of one truncation.
+use crate::program::ring_mask;
+
+/// Ring sizes and shift of one truncation or extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Truncation {
     /// Ring before, ell.
@@ -23,6 +28,11 @@ pub struct Truncation {
 }
 
 impl Truncation {
+    /// What makes up for the two floors.
+    fn rounding(self) -> u32 {
+        if self.shift == 0 { 0 } else { 1 << self.shift }
+    }
+
     /// Bits of the OT, g; zero when none is needed.
     #[must_use]
     pub fn ot_bits(self) -> u32 {
@@ -30,16 +40,22 @@ impl Truncation {
     }
 
     fn ot_mask(self) -> u32 {
-        crate::program::ring_mask(self.ot_bits())
+        ring_mask(self.ot_bits())
+    }
+
+    /// H, offline: the rho with which an extension ends in the share `target`.
+    pub fn towards(self, target: &[u32], rho: &mut [u32]) {
+        let mask = self.ot_mask();
+        for (rho, &target) in rho.iter_mut().zip(target) {
+            let top = target >> (self.from_bits - 1) & 1;
+            *rho = (target >> self.from_bits).wrapping_add(top).wrapping_neg() & mask;
+        }
     }
 
     /// H, offline: its share of the result; `rho` is empty when no OT is needed.
     #[must_use]
     pub fn hospital_share(self, y: &[u32], rho: &[u32]) -> Vec<u32> {
-        let (kept, mask) = (
-            self.from_bits - self.shift,
-            crate::program::ring_mask(self.to_bits),
-        );
+        let (kept, mask) = (self.from_bits - self.shift, ring_mask(self.to_bits));
         y.iter()
             .enumerate()
             .map(|(i, &y)| {
@@ -80,8 +96,8 @@ impl Truncation {
     /// D, online: shifts its share of the value into the range where the wrap is known; in place.
     pub fn offset(self, y: &mut [u32]) {
         let (offset, mask) = (
-            (1u32 << (self.from_bits - 2)).wrapping_add(1 << self.shift),
-            crate::program::ring_mask(self.from_bits),
+            (1u32 << (self.from_bits - 2)).wrapping_add(self.rounding()),
+            ring_mask(self.from_bits),
         );
         for y in y {
             *y = y.wrapping_add(offset) & mask;
@@ -98,10 +114,7 @@ impl Truncation {
     /// D, online: its share of the result, in place over the offset shares. The slices are empty when
     /// no OT is needed.
     pub fn finish(self, y: &mut [u32], flips: &[u8], w: &[u32], answers: &[u32]) {
-        let (kept, mask) = (
-            self.from_bits - self.shift,
-            crate::program::ring_mask(self.to_bits),
-        );
+        let (kept, mask) = (self.from_bits - self.shift, ring_mask(self.to_bits));
         let offset = 1u32 << (self.from_bits - 2 - self.shift);
         for i in 0..y.len() {
             let product = match answers.get(i) {

@@ -1,4 +1,4 @@
-//! The messages of a truncation; see [`crate::truncate`] for the function and its security.
+//! The messages of a truncation or an extension; see [`crate::truncate`] for the function and its security.
 
 use blindread_pool::Workers;
 use zeroize::Zeroizing;
@@ -41,12 +41,39 @@ impl HospitalTruncate {
         y: &[u32],
     ) -> Result<(Self, Vec<u32>), ProtocolError> {
         let bits = truncation.ot_bits();
-        let n = if bits == 0 { 0 } else { y.len() };
-        let words = || Zeroizing::new(vec![0u32; n]);
-        let (mut rho, mut zero, mut one) = (words(), words(), words());
+        let mut rho = Zeroizing::new(vec![0; if bits == 0 { 0 } else { y.len() }]);
         if bits > 0 {
             random::words(off.prg, ring_mask(bits), &mut rho);
         }
+        let this = Self::with_masks(off, truncation, y, &rho)?;
+        Ok((this, truncation.hospital_share(y, &rho)))
+    }
+
+    /// Offline: what H keeps for an extension to H's shares `target`, whose low bits are H's shares of the values.
+    ///
+    /// # Errors
+    /// Those of the channel, and malformed corrections.
+    pub fn extend(
+        off: &mut HospitalOffline<'_>,
+        extension: Truncation,
+        target: &[u32],
+    ) -> Result<Self, ProtocolError> {
+        let mut rho = Zeroizing::new(vec![0; target.len()]);
+        extension.towards(target, &mut rho);
+        let mask = ring_mask(extension.from_bits);
+        let low = Zeroizing::new(target.iter().map(|&word| word & mask).collect::<Vec<_>>());
+        Self::with_masks(off, extension, &low, &rho)
+    }
+
+    fn with_masks(
+        off: &mut HospitalOffline<'_>,
+        truncation: Truncation,
+        y: &[u32],
+        rho: &[u32],
+    ) -> Result<Self, ProtocolError> {
+        let (bits, n) = (truncation.ot_bits(), rho.len());
+        let words = || Zeroizing::new(vec![0u32; n]);
+        let (mut zero, mut one) = (words(), words());
         let mut start = 0;
         while start < n {
             let at = start..n.min(start + OFFLINE_STRIPE);
@@ -65,15 +92,11 @@ impl HospitalTruncate {
             wire::send_words(off.ch, Kind::CotCorrections, &corrections, bits)?;
             start = at.end;
         }
-        let share = truncation.hospital_share(y, &rho);
-        Ok((
-            Self {
-                truncation,
-                zero,
-                one,
-            },
-            share,
-        ))
+        Ok(Self {
+            truncation,
+            zero,
+            one,
+        })
     }
 
     /// Online: answers D's wrap bits.
@@ -145,9 +168,9 @@ impl DeveloperTruncate {
         self,
         ch: &mut dyn Channel,
         workers: &Workers,
-        y: &[u32],
+        mut y: Vec<u32>,
     ) -> Result<Vec<u32>, ProtocolError> {
-        let (truncation, mut y) = (self.truncation, y.to_vec());
+        let truncation = self.truncation;
         if self.w.is_empty() {
             workers.each(y.chunks_mut(BLOCK), |y| {
                 truncation.offset(y);

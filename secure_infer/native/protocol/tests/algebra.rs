@@ -129,6 +129,33 @@ proptest! {
     }
 
     #[test]
+    fn extension_keeps_the_value_and_the_share_that_the_hospital_wants(
+        from in 8u32..=30, more in 1u32..=23, value in any::<i64>(), target in any::<u32>(), c in 0u8..2,
+        pads in any::<[u32; 2]>()
+    ) {
+        let to = (from + more).min(31);
+        let t = Truncation { from_bits: from, to_bits: to, shift: 0 };
+        let limit = 1i64 << (from - 2);
+        let y = value.rem_euclid(2 * limit) - limit;
+        let (target, g) = ([target & mask(to)], mask(t.ot_bits()));
+        let y_h = [target[0] & mask(from)];
+        let mut y_d = [(y as u32).wrapping_sub(y_h[0]) & mask(from)];
+        let [first, second] = pads.map(|p| [p & g]);
+        let (mut rho, mut corrections, mut zero, mut one) = ([0], [0], [0], [0]);
+        let (mut flips, mut answers) = ([0u8], [0]);
+        t.towards(&target, &mut rho);
+        prop_assert_eq!(t.hospital_share(&y_h, &rho)[0], target[0]);
+        t.prepare(&y_h, &rho, (&first, &second), &mut corrections, &mut zero, &mut one);
+        let mut w = if c == 0 { first } else { second };
+        mux::receive(&[c], &corrections, g, &mut w);
+        t.offset(&mut y_d);
+        t.request(&y_d, &[c], &mut flips);
+        t.answer(&zero, &one, &flips, &mut answers);
+        t.finish(&mut y_d, &flips, &w, &answers);
+        prop_assert_eq!(target[0].wrapping_add(y_d[0]) & mask(to), y as u32 & mask(to));
+    }
+
+    #[test]
     fn truncation_errs_by_at_most_one(
         from in 20u32..=31, to in 8u32..=31, shift in 1u32..16, value in any::<i64>(), h in any::<u32>(),
         pads in any::<[u32; 3]>(), c in 0u8..2

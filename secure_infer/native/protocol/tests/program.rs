@@ -153,11 +153,16 @@ fn bad_programs_are_refused_with_the_step_and_the_expectation() {
 }
 
 #[test]
-fn a_ring_never_grows_through_a_relu() {
-    let values = VALUES.replacen("27", "26", 2);
-    let error = program(&values, &[INPUT, CONV, RELU, OUTPUT]).unwrap_err();
+fn a_relu_leaves_a_ring_only_for_values_below_half_of_it() {
+    let values = VALUES.replacen("27", "16", 2);
+    let with_window = |window: &str| {
+        let relu = RELU.replace("[0,12]", window);
+        program(&values, &[INPUT, CONV, &relu, OUTPUT])
+    };
+    with_window("[0,15]").unwrap();
+    let error = with_window("[0,16]").unwrap_err();
     assert!(
-        error.contains("r: expected a ring that does not grow"),
+        error.contains("r: expected a window of 2 to 16 bits inside 15 bits, got [0, 16)"),
         "{error}"
     );
 }

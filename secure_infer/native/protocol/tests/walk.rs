@@ -74,13 +74,19 @@ fn linear(weights: usize, bias: usize, seed: i32) -> StepParameters {
     }
 }
 
-/// The same network under each OT engine.
-fn cases() -> [Case; 2] {
-    OtEngine::ALL.map(case)
+/// The same network under each OT engine, with comparisons in the large ring and in small ones that ReLUs leave.
+fn cases() -> impl Iterator<Item = Case> {
+    let small = [7, 3, 2].iter().fold(PROGRAM.to_string(), |text, &value| {
+        let (at, _) = text.match_indices("\"ring_bits\":27").nth(value).unwrap();
+        [&text[..at], "\"ring_bits\":16", &text[at + 14..]].concat()
+    });
+    [PROGRAM.to_string(), small]
+        .into_iter()
+        .flat_map(|text| OtEngine::ALL.map(|engine| case(engine, &text)))
 }
 
-fn case(engine: OtEngine) -> Case {
-    let program = Program::from_json(PROGRAM).unwrap();
+fn case(engine: OtEngine, text: &str) -> Case {
+    let program = Program::from_json(text).unwrap();
     let parameters = HashMap::from([
         ("stem".to_string(), linear(6 * 2 * 9, 6 * 6 * 5, 1)),
         ("block".to_string(), linear(6 * 3 * 9, 6, 2)),
