@@ -5,12 +5,13 @@ window [m, k), n = k - m, in the ring 2^ell with a result in 2^ell':
 
 - online, per chunk of the carry chain with an index of s bits: 4 bits to the hospital (the choice in a
   1-of-16 OT, whatever s is), 2^s bits back;
-- online, the multiplexer: 1 + ell' bits to the hospital, ell' bits back;
-- offline: one 1-of-16 OT per chunk, two correlated OTs and a correction of ell' bits to the developer.
+- online, the multiplexer: 1 + p bits to the hospital, p bits back, where p = min(ell, ell');
+- offline: one 1-of-16 OT per chunk, two correlated OTs and a correction of p bits to the developer.
 
 Truncation by f from 2^ell to 2^ell' with g = max(0, ell' - (ell - f)) > 0: online 1 bit to the hospital and
-g back, offline one correlated OT and g bits to the developer. What OTs cost stands in `cost_ot`, how vectors
-are cut in `cost_vectors`.
+g back, offline one correlated OT and g bits to the developer. The result of a ReLU with ell' > ell takes the
+same with f = 0, after the comparisons (of a clipped one: once, for the difference of its two ReLUs). What OTs
+cost stands in `cost_ot`, how vectors are cut in `cost_vectors`.
 
 Frames, TLS, nonces and the rounding of each message to whole bytes are not in it. What an inference takes in
 seconds is in `timing`, the arithmetic behind it in `work`.
@@ -20,7 +21,15 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from secure_infer.runtime.cost_ot import Kind, OtCost, Supply, supply
-from secure_infer.runtime.cost_vectors import chunk_index_bits, groups, lanes, stripes, vectors
+from secure_infer.runtime.cost_vectors import (
+    chunk_index_bits,
+    comparisons,
+    groups,
+    lanes,
+    stripes,
+    wrap_bits,
+    wraps,
+)
 from secure_infer.runtime.program import (
     Input,
     Linear,
@@ -187,19 +196,16 @@ def predict(program: Program, ot_engine: str = "softspoken", *, ticket: int = 1)
     return Prediction(ot_engine, setup, steps)
 
 
-def comparison_traffic(window: tuple[int, int], out_bits: int) -> tuple[Traffic, Traffic]:
-    """Online and offline bits of one ReLU whose result is in the ring of `out_bits`; offline without OTs."""
+def comparison_traffic(window: tuple[int, int], product_bits: int) -> tuple[Traffic, Traffic]:
+    """Online and offline bits of one ReLU with its product in so many bits; offline without OTs."""
     indices = chunk_index_bits(window)
-    online = Traffic(sum(2**s for s in indices) + out_bits, 4 * len(indices) + 1 + out_bits)
-    return online, Traffic(out_bits, 0)
+    online = Traffic(sum(2**s for s in indices) + product_bits, 4 * len(indices) + 1 + product_bits)
+    return online, Traffic(product_bits, 0)
 
 
-def truncation_traffic(from_bits: int, to_bits: int, shift: int) -> tuple[Traffic, Traffic]:
-    """Online and offline bits of one truncation; offline without OTs."""
-    extra = max(0, to_bits - (from_bits - shift))
-    if extra == 0:
-        return Traffic(), Traffic()
-    return Traffic(extra, 1), Traffic(extra, 0)
+def wrap_traffic(bits: int) -> tuple[Traffic, Traffic]:
+    """Online and offline bits of one wrap that takes an OT of so many bits; offline without OTs."""
+    return (Traffic(bits, 1), Traffic(bits, 0)) if bits else (Traffic(), Traffic())
 
 
 def _ot_traffic(from_hospital: OtCost, from_developer: OtCost) -> Traffic:
@@ -219,7 +225,6 @@ def _step(
     online, offline, rounds, messages, window = Traffic(), Traffic(), 0, 0, None
     ots = (OtCost(), OtCost())
     offline_messages = offline_rounds = 0
-    comparisons, truncations, _ = counts
     if isinstance(step, Input):
         online, messages = Traffic(value.elements * value.ring_bits, 0), 1
     elif isinstance(step, Output):
@@ -227,22 +232,22 @@ def _step(
     elif isinstance(step, Linear):
         offline = Traffic(_mask_bits(program, step, step.name in masked), 0)
         offline_messages = 2 - int(step.name in masked)
-    elif lengths := vectors(program, step):
-        chunks = 0
-        if isinstance(step, Truncate):
-            each = truncation_traffic(program.values[step.source].ring_bits, value.ring_bits, step.shift)
-            online, offline = each[0].times(truncations), each[1].times(truncations)
-        elif isinstance(step, Relu | ReluClipped | MaxPool):
+    elif isinstance(step, Truncate | Relu | ReluClipped | MaxPool):
+        vectors, wrapped, chunks = comparisons(program, step), wraps(program, step), 0
+        online, offline = (part.times(wrapped) for part in wrap_traffic(wrap_bits(program, step)))
+        if not isinstance(step, Truncate):
             window = step.window
-            each = comparison_traffic(window, value.ring_bits)
-            online, offline = each[0].times(comparisons), each[1].times(comparisons)
             chunks = len(chunk_index_bits(window))
-        rounds = sum(groups(length) for length in lengths) * (chunks + 1)
-        messages = sum(lanes(length) for length in lengths) * (2 * chunks + (3 if chunks else 2))
-        parts = [part for length in lengths for part in stripes(length)]
-        ots = _ots(parts, chunks, supplies)
+            bits = min(program.values[step.source].ring_bits, value.ring_bits)
+            each = comparison_traffic(window, bits)
+            online, offline = online + each[0].times(sum(vectors)), offline + each[1].times(sum(vectors))
+        rounds = sum(groups(length) for length in vectors) * (chunks + 1) + groups(wrapped)
+        messages = sum(lanes(length) for length in vectors) * (2 * chunks + 3) + 2 * lanes(wrapped)
+        parts = [part for length in vectors for part in stripes(length)]
+        ots = _ots(parts, stripes(wrapped), chunks, supplies)
         offline += _ot_traffic(*ots)
         # The correction of the correlated OTs follows each stripe's OTs.
+        parts += stripes(wrapped)
         offline_messages = len(parts) + sum(one.messages_to_sender + one.messages_to_receiver for one in ots)
         # The receiver of a refill waits for its answer. Where the developer sends corrections for every
         # stripe, it waits for the hospital's before the next one; without them the hospital just streams.
@@ -265,15 +270,18 @@ def _step(
     )
 
 
-def _ots(parts: list[int], chunks: int, supplies: tuple[Supply, Supply]) -> tuple[OtCost, OtCost]:
-    """OTs of a step, stripe by stripe: `chunks` tables and a multiplexer's two OTs, or a truncation's one."""
+def _ots(
+    compared: list[int], wrapped: list[int], chunks: int, supplies: tuple[Supply, Supply]
+) -> tuple[OtCost, OtCost]:
+    """OTs of a step, stripe by stripe: `chunks` tables and a multiplexer's two, then one for each wrap."""
     from_hospital, from_developer = OtCost(), OtCost()
-    for part in parts:
+    for part in compared:
         for _ in range(chunks):
             from_hospital += supplies[0].call("table", part)
         from_hospital += supplies[0].call("random", part)
-        if chunks:
-            from_developer += supplies[1].call("random", part)
+        from_developer += supplies[1].call("random", part)
+    for part in wrapped:
+        from_hospital += supplies[0].call("random", part)
     return from_hospital, from_developer
 
 

@@ -34,12 +34,26 @@ def chunk_index_bits(window: tuple[int, int]) -> tuple[int, ...]:
     return tuple(indices)
 
 
-def vectors(program: Program, step: Step) -> tuple[int, ...]:
-    """Lengths of the vectors that pass a step's rounds, one after the other; none where it is local."""
-    if isinstance(step, Truncate):
-        source, result = program.values[step.source], program.values[step.out]
-        extra = result.ring_bits - (source.ring_bits - step.shift)
-        return (source.elements,) if extra > 0 else ()
+def wrap_bits(program: Program, step: Step) -> int:
+    """Bits g of the OT that finds the wrap of an element's shares; 0 where there is none.
+
+    In a truncation, and after a ReLU's comparisons where its result is extended to a larger ring.
+    """
+    if not isinstance(step, Truncate | Relu | ReluClipped):
+        return 0
+    shift = step.shift if isinstance(step, Truncate) else 0
+    return max(0, program.values[step.out].ring_bits - (program.values[step.source].ring_bits - shift))
+
+
+def wraps(program: Program, step: Step) -> int:
+    """Length of the vector whose wraps are found by OTs, see `wrap_bits`."""
+    if isinstance(step, Truncate | Relu | ReluClipped) and wrap_bits(program, step):
+        return program.values[step.out].elements
+    return 0
+
+
+def comparisons(program: Program, step: Step) -> tuple[int, ...]:
+    """Lengths of the vectors that pass the rounds of comparisons, one after the other."""
     if isinstance(step, Relu):
         return (program.values[step.source].elements,)
     if isinstance(step, ReluClipped):

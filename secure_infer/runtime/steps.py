@@ -59,10 +59,11 @@ class Linear:
 
 @dataclass(frozen=True)
 class Truncate:
-    """Division by ``2**shift``; requires ``-2**(ell-2) <= y + 2**shift < 2**(ell-2)``.
+    """Division by ``2**shift``, from a ring of ell bits to one of ell'.
 
-    In two parties the error is in (-1, 1) with mean 0; the reference rounds half up. The only step
-    through which a ring may grow.
+    Requires ``-2**(ell-2) <= y + 2**shift < 2**(ell-2)`` and a result that the new ring can hold. Where
+    ``ell' <= ell - shift`` it is local, else an OT an element finds the wrap of the shares. In two parties
+    the error is in (-1, 1) with mean 0; the reference rounds half up.
     """
 
     op: ClassVar[str] = "truncate"
@@ -97,6 +98,9 @@ class Relu:
 
     With ``window = (m, k)``: requires ``|y| < 2**(k-1) - 2**m``, and b may be wrong where
     ``-2**(m-1) <= y < 2**(m-1)``. The threshold (int32 [C]) and flip (uint8 [C]) are private parameters.
+
+    The product is made in the smaller one of both rings. Where the result's is the larger one, it is extended
+    with an OT an element, which is exact; the window must then leave the top bit of the input's ring unread.
     """
 
     op: ClassVar[str] = "relu"
@@ -111,7 +115,7 @@ class ReluClipped:
     """``y = x + threshold[c]``; ``out = ReLU(y) - ReLU(y - ceiling[c])`` (ReLU6).
 
     The window must hold for y and for ``y - ceiling``. Threshold and ceiling (int32 [C], the
-    ceiling positive) are private parameters.
+    ceiling positive) are private parameters. The result is extended as that of `Relu`.
     """
 
     op: ClassVar[str] = "relu_clipped"

@@ -13,7 +13,7 @@ core of each party. How the parties meet, per step and phase::
 - Offline both parties work on the same stripes of OTs, one behind the other, and linear layers don't wait
   for one another: the slower party decides, and `overlap` is the part of the faster one's work that doesn't
   hide behind it.
-- Online the developer computes linear layers alone; in comparisons and truncations the lanes of a vector
+- Online the developer computes linear layers alone; in comparisons and wraps the lanes of a vector
   pass from one party to the other, so both work at the same time once the first lane has come back.
 - Both directions of the link carry at the same time, and carry while the parties compute.
 
@@ -29,7 +29,7 @@ from typing import Any, Final
 
 from secure_infer.errors import RuntimeFailure
 from secure_infer.runtime.cost import Prediction, StepPrediction, Traffic, predict
-from secure_infer.runtime.cost_vectors import chunk_index_bits, polynomials, vectors
+from secure_infer.runtime.cost_vectors import chunk_index_bits, polynomials, wraps
 from secure_infer.runtime.program import Linear, Program, Step
 from secure_infer.runtime.steps import sources
 from secure_infer.runtime.work import PARTIES, PHASES, Party, Phase
@@ -202,7 +202,8 @@ def units(program: Program, step: Step, predicted: StepPrediction, phase: Phase,
     """How many of each kind of work a party does in a step; those that are none are left out.
 
     - ``tables``: comparisons times chunks; offline the one-of-sixteen OTs, online the look-ups.
-    - ``comparisons``, ``truncations``: multiplexers and wraps with all that belongs to each, OTs included.
+    - ``comparisons``, ``truncations``: multiplexers and wraps (those of extended ReLUs as well) with all that
+      belongs to each, OTs included.
     - ``refills``: of ferret, in either direction.
     - ``input_polynomials``, ``output_polynomials``: of the ring-LWE correlation.
     - ``multiply_adds``, ``depthwise_multiply_adds``: of convolutions; the latter with one channel a group.
@@ -221,8 +222,7 @@ def units(program: Program, step: Step, predicted: StepPrediction, phase: Phase,
     if predicted.window is not None:
         found["comparisons"] = predicted.comparisons
         found["tables"] = predicted.comparisons * len(chunk_index_bits(predicted.window))
-    elif predicted.op == "truncate":
-        found["truncations"] = sum(vectors(program, step))
+    found["truncations"] = wraps(program, step)
     if offline:
         found["refills"] = predicted.from_hospital.refills + predicted.from_developer.refills
     moved = _words(program, step)

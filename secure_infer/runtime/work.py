@@ -45,7 +45,7 @@ from secure_infer.runtime.cost_ot import (
     Kind,
     OtCost,
 )
-from secure_infer.runtime.cost_vectors import POLYNOMIAL, chunk_index_bits, polynomials, vectors
+from secure_infer.runtime.cost_vectors import POLYNOMIAL, chunk_index_bits, polynomials, wraps
 from secure_infer.runtime.program import Input, Linear, Output, Program, Step, Truncate
 from secure_infer.runtime.steps import sources
 
@@ -161,9 +161,10 @@ def _step(
     if isinstance(step, Linear):
         _add_linear(tally, program, step, predicted)
     elif isinstance(step, Truncate):
-        _add_truncation(tally, program.values[step.source].elements, sum(vectors(program, step)))
+        _add_truncation(tally, program.values[step.source].elements, wraps(program, step))
     elif predicted.window is not None:
         _add_comparisons(tally, predicted.comparisons, len(chunk_index_bits(predicted.window)))
+        _add_wraps(tally, wraps(program, step))
     elif isinstance(step, Input | Output):
         value = program.values[step.source if isinstance(step, Output) else step.out]
         for party in PARTIES:
@@ -200,13 +201,19 @@ def _add_linear(tally: _Tally, program: Program, step: Linear, predicted: StepPr
 
 
 def _add_truncation(tally: _Tally, elements: int, transfers: int) -> None:
-    """`elements` are shifted, `transfers` of them need an OT: H keeps two answers, D a word and a choice."""
+    """`elements` are shifted; where their wraps need an OT, H draws a mask for each."""
     shares = 2 * WORD * elements
-    tally["offline", "hospital", "memory_bytes"] += shares + 2 * WORD * transfers
+    tally["offline", "hospital", "memory_bytes"] += shares
     tally["offline", "hospital", "aes_blocks"] += WORD * transfers / 16
-    tally["offline", "developer", "memory_bytes"] += (WORD + 1) * transfers
-    tally["online", "hospital", "memory_bytes"] += 2 * WORD * transfers
-    tally["online", "developer", "memory_bytes"] += shares + (WORD + 1) * transfers
+    tally["online", "developer", "memory_bytes"] += shares
+    _add_wraps(tally, transfers)
+
+
+def _add_wraps(tally: _Tally, transfers: int) -> None:
+    """H keeps two answers, D a word and a choice; the masks of an extension follow from H's shares."""
+    for phase in PHASES:
+        tally[phase, "hospital", "memory_bytes"] += 2 * WORD * transfers
+        tally[phase, "developer", "memory_bytes"] += (WORD + 1) * transfers
 
 
 def _add_comparisons(tally: _Tally, comparisons: int, chunks: int) -> None:

@@ -28,8 +28,8 @@ class PrecisionOptions:
     shift : int
         Bits a truncation drops (f); a convolution's raw sums carry that many more than its output.
     ring_bits : int
-        Ring of the body of the network (ell). ``ring_bits >= shift + window_high + 1`` is needed for
-        a value of the whole window to survive its truncation.
+        Ring of the linear layers in the body of the network (ell). ``ring_bits >= shift + window_high + 1``
+        is needed for a value of the whole window to survive its truncation.
     final_ring_bits : int
         Ring of the last linear layer, grown in the last truncation.
     final_margin : float
@@ -52,6 +52,15 @@ class PrecisionOptions:
     final_margin: float = 8.0
     pooled_shift: int = 2
     input_bits: int = 10
+
+    @property
+    def compared_ring_bits(self) -> int:
+        """Ring of values that are compared before anything else reads them.
+
+        It holds their window and a bit above, for the range of a difference and the extension behind a ReLU.
+        It is at most ``ring_bits - shift``, so that the truncation to it is local.
+        """
+        return max(self.window_high + 1, 8)
 
     def __post_init__(self) -> None:
         _check("window_low", self.window_low, 0, 16)

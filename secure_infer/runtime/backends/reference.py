@@ -5,7 +5,8 @@ half up, exact comparisons inside the window). With a generator, the protocol's 
 drawn as well: delta uniform on the inputs of linear layers but not at padding, the developer's
 Gaussian g, the probabilistic truncation, and comparisons that ignore the bits below the window (centred:
 ``b`` is drawn where ``-2**(m-1) <= y < 2**(m-1)``).
-Either way a value outside its window compares as the protocol would compare it, by bit k-1.
+Either way a value outside its window compares as the protocol would compare it, by bit k-1, and every value
+is reduced to its ring: what a small ring can't hold wraps here as it does there.
 """
 
 from __future__ import annotations
@@ -230,9 +231,10 @@ class _Walk:
         return np.rint(y).astype(np.int64) + bias
 
     def truncate(self, step: Truncate, y: Int64) -> Int64:
-        limit = 1 << (self.values[step.source].ring_bits - 2)
+        limit = (1 << (self.values[step.source].ring_bits - 2)) - (1 << step.shift)
         if self.observer is not None:
-            self.observer.tested(step, y, limit - (1 << step.shift))
+            held = 1 << (self.values[step.out].ring_bits - 1 + step.shift)
+            self.observer.tested(step, y, min(limit, held))
         if self.rng is None:
             return (y + (1 << (step.shift - 1))) >> step.shift
         dropped = self.rng.integers(0, 1 << step.shift, y.shape)
@@ -258,7 +260,27 @@ class _Walk:
         else:
             above = y - arrays["ceiling"][:, None, None]
             out = y * positive - above * self.not_negative(step, above)
-        return out
+        return self.extended(step, out)
+
+    def extended(self, step: Relu | ReluClipped, x: Int64) -> Int64:
+        """The product in the smaller ring, as the protocol reads it when it extends it to a larger one.
+
+        It adds a quarter of the ring, so that the top bit is clear, and takes the shares to wrap unless both
+        of their top bits are clear: for numbers beyond that quarter this is right for some shares only.
+        """
+        bits = self.values[step.source].ring_bits
+        if self.values[step.out].ring_bits <= bits:
+            return x
+        x = ops.signed(x, bits)
+        quarter = 1 << (bits - 2)
+        beyond = (x < -quarter) | (x >= quarter)
+        if self.rng is not None and beyond.any():
+            whole = (x[beyond] + quarter) & (4 * quarter - 1)
+            share = self.rng.integers(0, 4 * quarter, whole.shape)
+            other = (whole - share) & (4 * quarter - 1)
+            wrapped = (share | other) >> (bits - 1)
+            x[beyond] = share + other - wrapped * 4 * quarter - quarter
+        return x
 
     def max_pool(self, step: MaxPool, x: Int64) -> Int64:
         _, high, wide = self.values[step.out].shape

@@ -180,10 +180,35 @@ def test_relu_of_every_window_is_exact_above_its_low_bits(run: Any, width: int, 
     assert (np.abs(got - wanted)[small] <= half).all()
 
 
+@pytest.mark.parametrize("low", [0, 3])
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_relu_leaves_a_small_ring_exactly_up_to_the_ends_of_its_window(run: Any, bits: int, low: int) -> None:
+    """Both ends of the window, with both flips: the product fills half of the small ring."""
+    limit = (1 << (bits - 2)) - (1 << low) - 1
+    y = np.broadcast_to(np.linspace(-limit, limit, 300).astype(np.int64), (4, 1, 300)).copy()
+    threshold = np.array([3, -limit, limit, 0], np.int32)  # y + threshold wraps nowhere, y alone may
+    flip = np.array([0, 1, 0, 1], np.uint8)
+    x = (y - threshold[:, None, None]).astype(np.int32)
+    made = program(
+        [(x.shape, bits), (x.shape, 31)],
+        Input("image", 0),
+        Relu("relu", 0, 1, (low, bits - 1)),
+        Output("opened", 1),
+    )
+    got = run(made, {"relu": {"threshold": threshold, "flip": flip}}, x)["opened"]
+    half = (1 << low) >> 1
+    clear = (y < -half) | (y >= half)
+    wanted = y * ((y >= 0) ^ (flip != 0)[:, None, None])
+    assert np.array_equal(got[clear], wanted[clear])
+    assert (np.abs(got)[~clear] <= half).all()
+
+
 @pytest.mark.parametrize("width", [2, 3, 5, 8, 11, 12, 16])
-def test_clipped_relu_is_exact_away_from_its_corners(run: Any, width: int) -> None:
+@pytest.mark.parametrize("grown", [False, True])
+def test_clipped_relu_is_exact_away_from_its_corners(run: Any, width: int, grown: bool) -> None:
     rng = np.random.default_rng(width)
     low, high = 1, width + 1
+    bits, out_bits = (max(high + 1, 8), 31) if grown else (27, 20)
     limit = (1 << (high - 1)) - (1 << low) - 1
     ceiling = rng.integers(1, max(limit // 2, 1) + 1, 3, dtype=np.int32)
     threshold = rng.integers(-9, 10, 3, dtype=np.int32)
@@ -192,7 +217,7 @@ def test_clipped_relu_is_exact_away_from_its_corners(run: Any, width: int) -> No
     y[:, 0, 0], y[:, 0, 1], y[:, 0, 2] = 0, ceiling, limit
     x = (y - threshold[:, None, None]).astype(np.int32)
     made = program(
-        [(x.shape, 27), (x.shape, 20)],
+        [(x.shape, bits), (x.shape, out_bits)],
         Input("image", 0),
         ReluClipped("relu6", 0, 1, (low, high)),
         Output("opened", 1),

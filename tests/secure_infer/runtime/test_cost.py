@@ -14,10 +14,11 @@ from secure_infer.runtime.cost import (
     chunk_index_bits,
     comparison_traffic,
     predict,
-    truncation_traffic,
+    wrap_traffic,
 )
+from secure_infer.runtime.cost_vectors import wrap_bits, wraps
 from secure_infer.runtime.program import Program
-from secure_infer.runtime.steps import Input, Linear, MaxPool, Output, Relu, Truncate, Value
+from secure_infer.runtime.steps import Input, Linear, MaxPool, Output, Relu, ReluClipped, Truncate, Value
 
 WINDOW = (1, 12)
 
@@ -57,9 +58,38 @@ def test_relu_takes_one_table_a_chunk_and_a_random_ot_in_either_direction_offlin
 
 
 def test_truncation_without_growth_costs_its_shift_and_none_when_the_ring_shrinks() -> None:
-    assert truncation_traffic(27, 27, 14) == (Traffic(14, 1), Traffic(14))
-    assert truncation_traffic(27, 29, 14)[0] == Traffic(16, 1)
-    assert truncation_traffic(27, 13, 14) == (Traffic(), Traffic())
+    for bits, g in ((27, 14), (29, 16), (13, 0), (8, 0)):
+        shape = (3, 4, 5)
+        cut = Truncate("cut", 0, 1, 14)
+        program = Program((Value(shape, 27), Value(shape, bits)), (Input("image", 0), cut, Output("z", 1)))
+        assert (wrap_bits(program, cut), wraps(program, cut)) == (g, 60 if g else 0)
+        step = predict(program).steps[1]
+        assert (step.online, step.rounds) == (Traffic(g, 1).times(60) if g else Traffic(), int(g > 0))
+    assert wrap_traffic(14) == (Traffic(14, 1), Traffic(14))
+    assert wrap_traffic(0) == (Traffic(), Traffic())
+
+
+@pytest.mark.parametrize(("kind", "comparisons"), [(Relu, 1), (ReluClipped, 2)])
+@pytest.mark.parametrize("out_bits", [12, 26])
+def test_relu_that_leaves_a_small_ring_multiplies_there_and_is_extended_once(
+    kind: type[Relu | ReluClipped], comparisons: int, out_bits: int
+) -> None:
+    n, extra = 1 << 18, out_bits - 12
+    values = (Value((4, 256, 256), 12), Value((4, 256, 256), out_bits))
+    program = Program(values, (Input("image", 0), kind("relu", 0, 1, (3, 11)), Output("z", 1)))
+    relu = predict(program).steps[1]
+    extended = int(extra > 0)
+    # Two look-ups with four bits each and 2^4 + 2^4 back; a bit and twelve, and twelve back.
+    compared, wrap = Traffic(32 + 12, 8 + 13).times(comparisons), Traffic(extra, extended)
+    assert relu.online == (compared + wrap).times(n)
+    table = Traffic(31 + 12, 2 * 124 + 31).times(comparisons)
+    assert relu.offline == (table + Traffic(extra, 31 * extended)).times(n)
+    assert relu.from_hospital.random == (comparisons + extended) * n
+    assert relu.from_developer.random == comparisons * n
+    # Groups of 2^19 elements, stripes of 2^17, lanes of 2^15.
+    assert relu.rounds == 3 + extended
+    assert relu.offline_rounds == 2 * (comparisons + extended)
+    assert relu.messages == 8 * (7 * comparisons + 2 * extended)
 
 
 def test_program_is_the_sum_of_its_steps() -> None:
@@ -156,6 +186,54 @@ def test_prediction_is_what_two_parties_send(engine: str, size: int, channels: i
         sent, received = measured[phase]["bytes_sent"], measured[phase]["bytes_received"]
         assert sent == pytest.approx(bytes_each_way["bytes_to_developer"], rel=0.02, abs=200), phase
         assert received == pytest.approx(bytes_each_way["bytes_to_hospital"], rel=0.02, abs=200), phase
+
+
+def small_ring(size: int, channels: int) -> tuple[Program, dict[str, dict[str, NDArray[Any]]]]:
+    """What the compiler makes: local truncations, a pool and ReLUs in a ring of 12 bits, extensions to 26."""
+    half = size // 2
+    pooled, image = (channels, half, half), Value((1, size, size), 26)
+    program = Program(
+        (
+            image,
+            Value((channels, size, size), 26),
+            Value((channels, size, size), 12),
+            Value(pooled, 12),
+            Value(pooled, 26),
+            Value(pooled, 26),
+            Value(pooled, 12),
+            Value(pooled, 26),
+            Value((2, 1, 1), 26),
+        ),
+        (
+            Input("image", 0),
+            Linear("conv", 0, 1, (3, 3), padding=(1, 1, 1, 1)),
+            Truncate("cut", 1, 2, 14),
+            MaxPool("pool", 2, 3, (3, 3), (2, 2), (0, 1, 0, 1), (1, 12)),
+            Relu("relu", 3, 4, (3, 11)),
+            Linear("again", 4, 5, (1, 1)),
+            Truncate("cut again", 5, 6, 14),
+            ReluClipped("relu6", 6, 7, (3, 11)),
+            Linear("head", 7, 8, (half, half)),
+            Output("logits", 8),
+        ),
+    )
+    _, parameters = network(size, channels)
+    parameters["relu6"] = {"threshold": np.zeros(channels, np.int32), "ceiling": np.ones(channels, np.int32)}
+    return program, parameters
+
+
+@pytest.mark.parametrize(("engine", "size"), [("softspoken", 128), ("ferret", 256)])
+def test_prediction_with_small_rings_is_what_two_parties_send(engine: str, size: int) -> None:
+    program, parameters = small_ring(size, 16)
+    backend = SecureBackend(program, parameters, ot_engine=engine)
+    backend.run(np.ones((1, size, size), np.int32))
+    measured, predicted = backend.stats(), predict(program, engine)
+    for phase, cost in {"online": predicted.online, "offline": predicted.offline}.items():
+        bytes_each_way = cost.to_json()
+        sent, received = measured[phase]["bytes_sent"], measured[phase]["bytes_received"]
+        # Frames and nonces.
+        assert sent == pytest.approx(bytes_each_way["bytes_to_developer"], rel=0.002, abs=4000), phase
+        assert received == pytest.approx(bytes_each_way["bytes_to_hospital"], rel=0.002, abs=4000), phase
 
 
 def test_tickets_of_ferret_take_the_refills_of_their_turn() -> None:

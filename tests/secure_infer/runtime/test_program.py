@@ -97,8 +97,8 @@ def test_counts_of_each_step_follow_the_shapes():
         ("0", "shape", [65536, 1024, 8], "at most 67108864 elements"),
         ("1", "shape", [4, 5, 5], "shape"),
         ("1", "ring_bits", 26, "ring_bits 27 on both sides"),
-        ("2", "ring_bits", 28, "rings grow only in a truncation"),
-        ("4", "ring_bits", 27, "rings grow only in a truncation"),
+        ("2", "ring_bits", 28, "rings grow in truncations and ReLUs only"),
+        ("3", "ring_bits", 12, r"0 <= m, k <= 11, k - m .* got \[1, 12\)"),
         ("6", "ring_bits", 26, "ring_bits 25, the smallest of its sources"),
         ("7", "shape", [8, 1, 1], "shape"),
         ("conv", "groups", 2, "groups from 1 to 1"),
@@ -157,6 +157,17 @@ def test_program_without_output_or_with_second_input_is_refused():
         program(DOCUMENT | {"steps": DOCUMENT["steps"][:-1]})
     with pytest.raises(ProgramError, match="exactly one input"):
         program(DOCUMENT | {"steps": DOCUMENT["steps"][1:]})
+
+
+@pytest.mark.parametrize("small", [13, 20])
+def test_relu_may_make_its_result_in_a_larger_ring(small):
+    made = program(changed("3", "ring_bits", small))
+    assert [v.ring_bits for v in made.values[3:6]] == [small, 26, 25]
+    # In its own ring the window may read the top bit, beside a larger one it may not.
+    same = copy.deepcopy(DOCUMENT)
+    for value in same["values"][3:]:
+        value["ring_bits"] = 12
+    assert program(same).values[4].ring_bits == 12
 
 
 def test_value_that_no_step_makes_is_refused():

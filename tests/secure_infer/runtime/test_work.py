@@ -74,6 +74,25 @@ def test_relu_hospital_sends_tables_and_developer_receives_them() -> None:
     assert "aes_blocks" not in relu["online", "developer"]
 
 
+def test_extension_takes_one_more_ot_and_keeps_its_material_but_draws_no_mask() -> None:
+    costs = []
+    for bits in (12, 26):
+        values = (Value((8, 64, 64), 12), Value((8, 64, 64), bits))
+        program = Program(values, (Input("image", 0), Relu("relu", 0, 1, (3, 11)), Output("z", 1)))
+        costs.append(work(program, predict(program))[1].amounts)
+    less, more = costs
+    for phase in ("offline", "online"):
+        for party, kept in (("hospital", 8), ("developer", 5)):
+            added = more[phase, party]["memory_bytes"] - less[phase, party]["memory_bytes"]
+            assert added == RELUS * kept
+    assert (
+        more["offline", "hospital"]["aes_blocks"] - less["offline", "hospital"]["aes_blocks"] == RELUS * 7.75
+    )
+    assert (
+        more["offline", "developer"]["aes_blocks"] - less["offline", "developer"]["aes_blocks"] == RELUS * 6
+    )
+
+
 def test_linear_transforms_every_input_polynomial_once_and_every_output_twice() -> None:
     conv = work(PROGRAM, predict(PROGRAM))[1].amounts
     # 4096 pixels a channel: two polynomials each.

@@ -10,6 +10,7 @@ from secure_infer.compiler.precision import LADDER, PrecisionOptions, calibrate,
 from secure_infer.errors import CalibrationError, OptionError, RangeError
 from secure_infer.runtime import steps
 from secure_infer.runtime.backends import Observer, ReferenceBackend
+from secure_infer.runtime.cost_vectors import wraps
 from tests.secure_infer.compiler.graphs import conv, editor, finished
 
 SHAPE = (1, 16, 16)
@@ -118,15 +119,101 @@ def test_convolution_into_relu_is_truncated_once_and_into_sums_not_at_all():
     assert shifts == {"sum": (14, 0), "sum2": (0, 0)}
 
 
-def test_max_pool_comes_before_truncation_with_a_window_of_raw_sums():
+def rings(program, name):
+    """Rings of what a step reads and of what it makes."""
+    step = next(s for s in program.steps if s.name == name)
+    return [program.values[i].ring_bits for i in (*steps.sources(step), step.out)]
+
+
+def test_max_pool_before_a_relu_works_in_the_small_ring_behind_a_local_truncation():
     _, emitted = compiled(network(np.random.default_rng(5), "pooled"), PrecisionOptions(), pictures(8, 1))
-    order = [s.op for s in emitted.program.steps]
-    assert order[4:9] == ["linear", "max_pool", "truncate", "relu", "sum_pool"]
-    pool = next(s for s in emitted.program.steps if isinstance(s, steps.MaxPool))
-    assert pool.window == (15, 26)
+    program = emitted.program
+    assert [s.op for s in program.steps][4:9] == ["linear", "truncate", "max_pool", "relu", "sum_pool"]
+    pool = next(s for s in program.steps if isinstance(s, steps.MaxPool))
+    assert pool.window == (1, 12)
+    assert rings(program, pool.name) == [12, 12]
+    assert rings(program, "r1") == [12, 26]
 
 
-def test_ring_grows_in_the_last_truncation_only():
+def test_max_pool_before_a_convolution_comes_before_its_truncation_with_a_window_of_raw_sums():
+    rng, e = np.random.default_rng(4), editor(SHAPE)
+    e.put("stem", conv(rng, 1, 4, padding=(1, 1, 1, 1)), "image")
+    e.put("pool", MaxPool((2, 2), (2, 2)), "stem")
+    e.put("logits", Conv(rng.normal(0, 0.5, (3, 4, 8, 8)), np.zeros(3)), "pool")
+    _, emitted = compiled(finished(e, "logits"), PrecisionOptions(), pictures(6, 1))
+    assert [s.op for s in emitted.program.steps][1:5] == ["linear", "max_pool", "truncate", "linear"]
+    assert next(s for s in emitted.program.steps if isinstance(s, steps.MaxPool)).window == (15, 26)
+
+
+@pytest.mark.parametrize(("_", "options"), LADDER)
+def test_values_that_are_only_compared_live_in_a_ring_to_which_truncation_is_local(_, options):
+    bits = options.compared_ring_bits
+    assert bits == options.window_high + 1 <= options.ring_bits - options.shift
+    for kind in KINDS:
+        _, emitted = compiled(network(np.random.default_rng(5), kind), options, pictures(8, 1))
+        program = emitted.program
+        for step in program.steps:
+            if isinstance(step, steps.Relu | steps.ReluClipped):
+                assert rings(program, step.name)[0] == bits
+        with_ots = {s.name for s in program.steps if isinstance(s, steps.Truncate) and wraps(program, s)}
+        # What a convolution reads needs the large ring: the linear bottleneck, and the sum before the logits.
+        assert with_ots == {"pool:truncate"} | ({"dw:truncate"} if kind == "separable" else set())
+
+
+def test_value_that_is_compared_and_convolved_keeps_the_large_ring():
+    rng, e = np.random.default_rng(4), editor(SHAPE)
+    e.put("stem", conv(rng, 1, 4, padding=(1, 1, 1, 1)), "image")
+    e.put("r", Relu.plain(4), "stem")
+    e.put("c", conv(rng, 4, 4, padding=(1, 1, 1, 1)), "r")
+    e.put("mixed", conv(rng, 4, 4, kernel=(1, 1)), "c")
+    e.put("rc", Relu.plain(4), "c")
+    e.put("both", Concat(), "rc", "mixed")
+    e.put("last", Relu.plain(8), "both")
+    e.put("logits", Conv(rng.normal(0, 0.1, (3, 8, 16, 16)), np.zeros(3)), "last")
+    graph, emitted = compiled(finished(e, "logits"), PrecisionOptions(), pictures(8, 1))
+    program = emitted.program
+    assert rings(program, "c:truncate") == [26, 26]
+    # Its ReLU's result is only compared again, so the product is made there; the next one leaves it.
+    assert rings(program, "rc") == [26, 12]
+    assert rings(program, "both") == [12, 12, 12]
+    assert rings(program, "last") == [12, 31]
+    for image in pictures(4, 2):
+        wanted = outputs_of(graph, image)[0].ravel()
+        found = logits(emitted, image, np.random.default_rng(0))
+        np.testing.assert_allclose(found, wanted, atol=0.02 * np.abs(wanted).max())
+
+
+def test_sums_of_compared_values_stay_in_the_small_ring_where_only_relus_read_them():
+    rng, e = np.random.default_rng(4), editor(SHAPE)
+    e.put("stem", conv(rng, 1, 4, padding=(1, 1, 1, 1)), "image")
+    e.put("a", Relu.plain(4), "stem")
+    e.put("b", Relu(np.full(4, 30.0), np.ones(4, bool)), "stem")
+    e.put("sum", Add(), "a", "b")
+    e.put("pool", SumPool((2, 2), (2, 2)), "sum")
+    e.put("last", Relu.plain(4), "pool")
+    e.put("logits", Conv(rng.normal(0, 0.5, (3, 4, 8, 8)), np.zeros(3)), "last")
+    graph, emitted = compiled(finished(e, "logits"), PrecisionOptions(), pictures(8, 1))
+    program, observer = emitted.program, Observer()
+    assert [rings(program, name) for name in ("a", "b", "pool")] == [[12, 12]] * 3
+    assert rings(program, "sum") == [12, 12, 12]
+    for image in pictures(4, 2):
+        wanted = outputs_of(graph, image)[0].ravel()
+        found = logits(emitted, image, np.random.default_rng(0), observer)
+        np.testing.assert_allclose(found, wanted, atol=0.03 * np.abs(wanted).max())
+    assert observer.outside == 0
+
+
+def test_value_that_outgrows_the_small_ring_is_seen_by_the_observer():
+    images = pictures(8, 1)
+    _, emitted = compiled(network(np.random.default_rng(5), "dense"), PrecisionOptions(), images)
+    observer = Observer()
+    logits(emitted, images[0] * 12, observer=observer)
+    wrapping = {name for name, s in observer.statistics.items() if name.endswith(":truncate") and s.outside}
+    assert "stem:truncate" in wrapping
+    assert observer.outside > 0
+
+
+def test_ring_of_the_logits_is_made_in_the_last_truncation_or_relu_only():
     for kind in KINDS:
         _, emitted = compiled(network(np.random.default_rng(5), kind), PrecisionOptions(), pictures(8, 1))
         program = emitted.program
