@@ -29,6 +29,7 @@ from secure_infer.runtime.steps import (
 )
 
 RING_BITS: Final = 27
+"""Of what linear layers read and make; what is only compared is in a smaller one, as the compiler does it."""
 SHIFT: Final = 14
 Parameters = dict[str, dict[str, Any]]
 
@@ -53,8 +54,8 @@ class _Builder:
     def _name(self, op: str) -> str:
         return f"{len(self.steps)}/{op}"
 
-    def _result(self, channels: int, height: int, width: int) -> int:
-        self.values.append(Value((channels, height, width), RING_BITS))
+    def _result(self, channels: int, height: int, width: int, ring_bits: int = RING_BITS) -> int:
+        self.values.append(Value((channels, height, width), ring_bits))
         return self.value
 
     def linear(self, out: int, kernel: int = 1, stride: int = 1, groups: int = 1, padding: int = -1) -> None:
@@ -70,9 +71,10 @@ class _Builder:
         weights = self._rng.integers(-99, 99, (out, channels // groups, kernel, kernel), np.int16)
         self.parameters[name] = {"weights": weights, "bias": np.zeros(out, np.int64)}
 
-    def truncate(self) -> None:
+    def truncate(self, ring_bits: int = RING_BITS) -> None:
         source = self.value
-        self.steps.append(Truncate(self._name("truncate"), source, self._result(*self.shape), SHIFT))
+        result = self._result(*self.shape, ring_bits)
+        self.steps.append(Truncate(self._name("truncate"), source, result, SHIFT))
 
     def relu(self, window: tuple[int, int]) -> None:
         source, name = self.value, self._name("relu")
@@ -93,14 +95,14 @@ class _Builder:
         }
 
     def block(self, out: int, window: tuple[int, int], kernel: int = 1, stride: int = 1) -> None:
-        """Convolution, truncation, ReLU."""
+        """Convolution, truncation to a small ring, ReLU that leaves it."""
         self.linear(out, kernel, stride)
-        self.truncate()
+        self.truncate(_small(window))
         self.relu(window)
 
     def max_pool(self, window: tuple[int, int]) -> None:
         source, (channels, height, width) = self.value, self.shape
-        result = self._result(channels, height // 2, width // 2)
+        result = self._result(channels, height // 2, width // 2, self.values[source].ring_bits)
         pool = MaxPool(self._name("pool"), source, result, (3, 3), (2, 2), (0, 1, 0, 1), window)
         self.steps.append(pool)
 
@@ -124,12 +126,17 @@ class _Builder:
         return Program(tuple(self.values), tuple(self.steps)), self.parameters
 
 
+def _small(window: tuple[int, int]) -> int:
+    """The ring of values that only comparisons with this window read."""
+    return max(window[1] + 1, 8)
+
+
 def wide() -> tuple[Program, Parameters]:
     """Few layers of large maps, as the first ones of a large network, with the windows of the compiler."""
     build = _Builder(1, 192)
     build.linear(48, 7, 2)
-    build.truncate()
-    build.max_pool((3, 13))
+    build.truncate(_small((3, 11)))
+    build.max_pool((1, 12))
     build.relu((3, 11))
     build.block(224, (3, 11))
     build.block(48, (3, 11), 3)
@@ -138,7 +145,7 @@ def wide() -> tuple[Program, Parameters]:
 
 
 def mixed() -> tuple[Program, Parameters]:
-    """Windows of two to five chunks, depthwise convolutions, sums and concatenations."""
+    """Windows of two to five chunks, depthwise convolutions, sums, concatenations, truncations with OTs."""
     build = _Builder(1, 64)
     build.block(64, (1, 12), 3, 2)
     build.block(256, (3, 10))
@@ -148,11 +155,16 @@ def mixed() -> tuple[Program, Parameters]:
     build.linear(256, 3, groups=256)
     build.truncate()
     build.clipped((1, 13))
+    build.linear(128)
+    build.truncate(_small((1, 12)))
+    build.clipped((1, 12))
     build.block(128, (0, 16))
     build.concat(build.value - 3)
     build.linear(256)
     build.truncate()
-    build.block(256, (1, 9), 3)
+    build.linear(256, 3)
+    build.truncate()
+    build.relu((1, 9))
     build.block(384, (1, 12), 3, 2)
     return build.finish()
 

@@ -57,5 +57,6 @@ def _comparisons(timing: Timing, offline: bool) -> Iterator[str]:
     lookups = sum(step.comparisons * len(chunk_index_bits(step.window or (0, 0))) for step in compared)
     yield (
         f"Its {count:,} comparisons take {lookups / count:.1f} table look-ups and {bits / count:.0f} bits "
-        f"each: {bits / 8e6:,.1f} of {(whole.to_developer + whole.to_hospital) / 8e6:,.1f} MB both ways."
+        f"each, extended results included: {bits / 8e6:,.1f} of "
+        f"{(whole.to_developer + whole.to_hospital) / 8e6:,.1f} MB both ways."
     )

@@ -55,8 +55,10 @@ class Builder:
         self.steps.append(kind(f"step {len(self.steps)}", source, out, *rest, **named))
         return out
 
-    def conv(self, source: int, outs: int, size: int, stride: int = 1, groups: int = 1) -> int:
-        """Convolution and truncation; about as large afterwards as before."""
+    def conv(
+        self, source: int, outs: int, size: int, stride: int = 1, groups: int = 1, cut: int | None = None
+    ) -> int:
+        """Convolution and truncation, to a ring of `cut` bits; about as large afterwards as before."""
         channels, high, wide = self.values[source].shape
         bits = self.values[source].ring_bits
         shape = (outs, (high - 1) // stride + 1, (wide - 1) // stride + 1)
@@ -72,11 +74,12 @@ class Builder:
             ),
             "bias": self.rng.integers(-(2 ** (SHIFT + 7)), 2 ** (SHIFT + 7), outs),
         }
-        return self.add(Truncate, out, shape, bits, SHIFT)
+        return self.add(Truncate, out, shape, cut or bits, SHIFT)
 
-    def relu(self, source: int) -> int:
+    def relu(self, source: int, bits: int | None = None) -> int:
+        """Into a ring of `bits`, or the source's."""
         value = self.values[source]
-        out = self.add(Relu, source, value.shape, value.ring_bits, WINDOW)
+        out = self.add(Relu, source, value.shape, bits or value.ring_bits, WINDOW)
         channels = value.shape[0]
         self.parameters[self.steps[-1].name] = {
             "threshold": self.rng.integers(-100, 101, channels).astype(np.int32),
@@ -84,9 +87,10 @@ class Builder:
         }
         return out
 
-    def relu6(self, source: int) -> int:
+    def relu6(self, source: int, bits: int | None = None) -> int:
+        """Into a ring of `bits`, or the source's."""
         value = self.values[source]
-        out = self.add(ReluClipped, source, value.shape, value.ring_bits, WINDOW)
+        out = self.add(ReluClipped, source, value.shape, bits or value.ring_bits, WINDOW)
         channels = value.shape[0]
         self.parameters[self.steps[-1].name] = {
             "threshold": self.rng.integers(-20, 21, channels).astype(np.int32),
@@ -142,7 +146,19 @@ def mobile() -> Network:
     return b.head(x, 4)
 
 
-@pytest.mark.parametrize("make", [residual, dense, mobile])
+def small_rings() -> Network:
+    """Local truncations to 13 bits, a pool and a concatenation there, ReLUs that leave that ring."""
+    b = Builder(5, (2, 18, 16))
+    x = b.conv(0, 6, 3, cut=13)
+    x = b.add(MaxPool, x, (6, 9, 8), 13, (3, 2), (2, 2), (1, 1, 0, 0), (1, 13))
+    grown = b.conv(b.relu6(b.conv(b.relu(x, 27), 8, 1, cut=13), 27), 3, 3, cut=13)
+    x = b.add(Concat, (x, grown), (9, 9, 8), 13)
+    y = b.conv(b.relu(x, 27), 9, 3)
+    total = b.add(Add, (b.relu(x, 29), y), (9, 9, 8), 27, (0, 0))
+    return b.head(b.relu(b.conv(total, 6, 1, cut=13), 31), 4)
+
+
+@pytest.mark.parametrize("make", [residual, dense, mobile, small_rings])
 @pytest.mark.parametrize("seed", range(3))
 def test_network_answers_lie_in_the_reference_s_distribution(make: Callable[[], Network], seed: int) -> None:
     program, parameters = make()
