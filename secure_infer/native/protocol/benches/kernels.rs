@@ -1,4 +1,4 @@
-//! Carry chain, multiplexer and truncation on one lane: `make bench-kernels`.
+//! Carry chain, multiplexer and truncation on one block of a lane: `make bench-kernels`.
 
 use std::hint::black_box;
 
@@ -6,12 +6,27 @@ use blindread_lattice::Prg;
 use blindread_protocol::carry::{self, Chunk};
 use blindread_protocol::mux::{self, HospitalInputs};
 use blindread_protocol::truncate::Truncation;
+use blindread_ring::widened;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-/// Elements of a lane.
-const LANE: usize = 1 << 15;
-const RING: u32 = 27;
+/// Elements that a party works on together.
+const LANE: usize = 1 << 11;
+const RING: u32 = 12;
 const MASK: u32 = (1 << RING) - 1;
+
+/// Times an expression as the protocol runs it.
+macro_rules! measure {
+    ($group:ident, $name:literal, $kernel:expr) => {
+        $group.bench_function($name, |b| {
+            b.iter(|| {
+                widened(
+                    #[inline(always)]
+                    || $kernel,
+                )
+            });
+        });
+    };
+}
 
 /// Random material of one kind after the other, the same in every run.
 struct Source(Prg);
@@ -51,26 +66,34 @@ fn carry_chain(c: &mut Criterion) {
     let (mut tables, mut answers) = (vec![0; LANE], vec![0; LANE]);
     let (mut indices, mut carries) = (vec![0; LANE], vec![0; LANE]);
     let chunk = Chunk {
-        low: 13,
+        low: 7,
         width: 3,
         carry: true,
     };
-    group.bench_function("carry, tables", |b| {
-        b.iter(|| carry::tables(chunk, black_box(&y), &pi_in, &pi_out, &mut tables));
+    measure!(
+        group,
+        "carry, tables",
+        carry::tables(chunk, black_box(&y), &pi_in, &pi_out, &mut tables)
+    );
+    measure!(
+        group,
+        "carry, answer",
+        carry::answer(black_box(&tables), &pads, &omega, &mut answers)
+    );
+    let centre = carry::centre([3, 11]);
+    measure!(group, "carry, indices", {
+        carry::indices(chunk, black_box(&y), centre, &pi_in, &mut indices)
     });
-    group.bench_function("carry, answer", |b| {
-        b.iter(|| carry::answer(black_box(&tables), &pads, &omega, &mut answers));
-    });
-    group.bench_function("carry, indices", |b| {
-        let centre = carry::centre([9, 17]);
-        b.iter(|| carry::indices(chunk, black_box(&y), centre, &pi_in, &mut indices));
-    });
-    group.bench_function("carry, pick", |b| {
-        b.iter(|| carry::pick(black_box(&answers), &indices, &picks, &mut carries));
-    });
-    group.bench_function("carry, bits", |b| {
-        b.iter(|| carry::bits(black_box(&y), RING - 1, &mut carries));
-    });
+    measure!(
+        group,
+        "carry, pick",
+        carry::pick(black_box(&answers), &indices, &picks, &mut carries)
+    );
+    measure!(
+        group,
+        "carry, bits",
+        carry::bits(black_box(&y), RING - 1, &mut carries)
+    );
 }
 
 /// Throughput in elements.
@@ -81,7 +104,7 @@ fn multiplexer(c: &mut Criterion) {
     let (y, pad, target) = (source.words(), source.words(), source.words());
     let (first, second) = (source.words(), source.words());
     let (pi, flips, choices) = (source.bytes(1), source.bytes(1), source.bytes(1));
-    let [mut corrections, mut zero, mut one, mut out] = [(); 4].map(|()| vec![0; LANE]);
+    let [mut corrections, mut zero, mut one, mut out] = [(); 4].map(|()| vec![0u16; LANE]);
     let inputs = HospitalInputs {
         y: &y,
         pi: &pi,
@@ -90,40 +113,37 @@ fn multiplexer(c: &mut Criterion) {
         second: &second,
         target: &target,
     };
-    group.bench_function("multiplexer, prepare", |b| {
-        b.iter(|| {
-            mux::prepare(
-                black_box(&inputs),
-                MASK,
-                &mut corrections,
-                &mut zero,
-                &mut one,
-            );
-        });
+    measure!(group, "multiplexer, prepare", {
+        mux::prepare(
+            black_box(&inputs),
+            MASK,
+            &mut corrections,
+            &mut zero,
+            &mut one,
+        )
     });
-    group.bench_function("multiplexer, answer", |b| {
-        b.iter(|| mux::answer(black_box(&zero), &one, &pi, &flips, &pad, MASK, &mut out));
+    measure!(group, "multiplexer, answer", {
+        mux::answer(black_box(&zero), &one, &pi, &flips, MASK, &mut out)
     });
-    let mut pads = source.words();
-    group.bench_function("multiplexer, receive", |b| {
-        b.iter(|| mux::receive(black_box(&choices), &corrections, MASK, &mut pads));
+    let mut w = vec![0u16; LANE];
+    measure!(group, "multiplexer, receive", {
+        mux::receive(black_box(&choices), &corrections, MASK, &pad, &mut w)
     });
     let mut asked = vec![0; LANE];
-    group.bench_function("multiplexer, request", |b| {
-        b.iter(|| {
-            mux::request(
-                black_box(&pi),
-                &y,
-                &choices,
-                &pad,
-                MASK,
-                &mut asked,
-                &mut out,
-            )
-        });
+    measure!(group, "multiplexer, request", {
+        mux::request(
+            black_box(&pi),
+            &y,
+            &choices,
+            &zero,
+            MASK,
+            &mut asked,
+            &mut out,
+        )
     });
-    group.bench_function("multiplexer, finish", |b| {
-        b.iter(|| mux::finish(black_box(&pi), &y, &flips, &pads, &target, MASK, &mut out));
+    let mut share = source.words();
+    measure!(group, "multiplexer, finish", {
+        mux::finish(black_box(&pi), &flips, &w, &one, MASK, &out, &mut share)
     });
 }
 
@@ -131,44 +151,39 @@ fn multiplexer(c: &mut Criterion) {
 fn truncation(c: &mut Criterion) {
     let mut group = c.benchmark_group("protocol");
     group.throughput(Throughput::Elements(LANE as u64));
-    let truncation = Truncation {
+    let extension = Truncation {
         from_bits: RING,
-        to_bits: 24,
-        shift: 11,
+        to_bits: 26,
+        shift: 0,
     };
     let mut source = Source::new();
     let (y, rho) = (source.words(), source.words());
     let (first, second) = (source.words(), source.words());
     let choices = source.bytes(1);
-    let [mut corrections, mut zero, mut one, mut out] = [(); 4].map(|()| vec![0; LANE]);
+    let [mut corrections, mut zero, mut one, mut out] = [(); 4].map(|()| vec![0u16; LANE]);
     group.bench_function("truncation, hospital's share", |b| {
-        b.iter(|| truncation.hospital_share(black_box(&y), &rho));
+        b.iter(|| extension.hospital_share(black_box(&y), &rho));
     });
-    group.bench_function("truncation, prepare", |b| {
-        let pads = (&first[..], &second[..]);
-        b.iter(|| {
-            truncation.prepare(
-                black_box(&y),
-                &rho,
-                pads,
-                &mut corrections,
-                &mut zero,
-                &mut one,
-            );
-        });
+    measure!(group, "truncation, prepare", {
+        extension.prepare(
+            black_box(&y),
+            &rho,
+            (&first, &second),
+            &mut corrections,
+            &mut zero,
+            &mut one,
+        )
     });
-    group.bench_function("truncation, answer", |b| {
-        b.iter(|| truncation.answer(black_box(&zero), &one, &choices, &mut out));
+    measure!(group, "truncation, answer", {
+        extension.answer(black_box(&zero), &one, &choices, &mut out)
     });
     let (mut share, mut flips) = (source.words(), vec![0; LANE]);
-    group.bench_function("truncation, offset", |b| {
-        b.iter(|| truncation.offset(&mut share));
+    measure!(group, "truncation, offset", extension.offset(&mut share));
+    measure!(group, "truncation, request", {
+        extension.request(black_box(&y), &choices, &mut flips)
     });
-    group.bench_function("truncation, request", |b| {
-        b.iter(|| truncation.request(black_box(&y), &choices, &mut flips));
-    });
-    group.bench_function("truncation, finish", |b| {
-        b.iter(|| truncation.finish(&mut share, &flips, &zero, &one));
+    measure!(group, "truncation, finish", {
+        extension.finish(&mut share, &flips, &zero, &one)
     });
 }
 

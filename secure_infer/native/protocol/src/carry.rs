@@ -81,6 +81,7 @@ pub fn centre([low, _]: [u32; 2]) -> u32 {
 }
 
 /// Bit `position` of every share.
+#[inline(always)]
 pub fn bits(shares: &[u32], position: u32, out: &mut [u8]) {
     for (bit, &y) in out.iter_mut().zip(shares) {
         *bit = (y >> position & 1) as u8;
@@ -88,6 +89,7 @@ pub fn bits(shares: &[u32], position: u32, out: &mut [u8]) {
 }
 
 /// H, offline: the tables of one chunk for the shares `y`, the incoming and the outgoing masks.
+#[inline(always)]
 pub fn tables(chunk: Chunk, y: &[u32], pi_in: &[u8], pi_out: &[u8], out: &mut [u16]) {
     let lookup = chunk.tables();
     let digit_mask = (1 << chunk.width) - 1;
@@ -103,6 +105,7 @@ pub fn tables(chunk: Chunk, y: &[u32], pi_in: &[u8], pi_out: &[u8], out: &mut [u
 }
 
 /// H, online: `T[i] xor P[i xor delta]` for every entry i of every table.
+#[inline(always)]
 pub fn answer(tables: &[u16], pads: &[u16], delta: &[u8], out: &mut [u16]) {
     for (((answer, &table), &pad), &delta) in out.iter_mut().zip(tables).zip(pads).zip(delta) {
         let delta = u16::from(delta);
@@ -119,6 +122,7 @@ pub fn answer(tables: &[u16], pads: &[u16], delta: &[u8], out: &mut [u16]) {
 }
 
 /// D, online: the index into each table, from the digits of `y + centre` and the masked carries.
+#[inline(always)]
 pub fn indices(chunk: Chunk, y: &[u32], centre: u32, carry: &[u8], out: &mut [u8]) {
     let digit_mask = (1 << chunk.width) - 1;
     for ((index, &y), &carry) in out.iter_mut().zip(y).zip(carry) {
@@ -127,9 +131,10 @@ pub fn indices(chunk: Chunk, y: &[u32], centre: u32, carry: &[u8], out: &mut [u8
 }
 
 /// D, online: the chosen entry of each answer, `picks` holding omega in four bits and its pad above.
+#[inline(always)]
 pub fn pick(answers: &[u16], indices: &[u8], picks: &[u8], carry: &mut [u8]) {
     for (((carry, &answer), &index), &pick) in carry.iter_mut().zip(answers).zip(indices).zip(picks)
     {
-        *carry = (answer >> index & 1) as u8 ^ pick >> 4;
+        *carry = (u32::from(answer) >> index & 1) as u8 ^ pick >> 4;
     }
 }

@@ -18,11 +18,11 @@ use crate::options::SessionOptions;
 use crate::ot::Engines;
 use crate::plan::Plan;
 use crate::program::{Linear, MaxPool, Program, Relu, Step, StepId, Truncate, ring_mask};
-use crate::relu::{DeveloperOffline, DeveloperRelu};
+use crate::relu::{Channels, Compares, DeveloperOffline};
 use crate::shares::{Share, Shares};
 use crate::truncate::Truncation;
-use crate::truncate_flow::DeveloperTruncate;
-use crate::{raster, seed, wire};
+use crate::truncate_flow::Truncates;
+use crate::{raster, relu, seed, truncate_flow, wire};
 
 /// The developer's state of one connection.
 pub struct Session {
@@ -37,9 +37,9 @@ pub struct Session {
 enum Prepared {
     Local,
     Linear(PreparedLinear),
-    Truncate(DeveloperTruncate),
+    Truncate(Box<dyn Truncates>),
     /// Comparisons, and the extension of their results where those belong into a larger ring.
-    Relus(Vec<DeveloperRelu>, Option<DeveloperTruncate>),
+    Relus(Vec<Box<dyn Compares>>, Option<Box<dyn Truncates>>),
 }
 
 struct PreparedLinear {
@@ -125,7 +125,7 @@ impl Session {
                         offline.ch, &plan, id, &lattice, secrets, &mut prg,
                     )?)
                 }
-                Step::Truncate(s) => Prepared::Truncate(DeveloperTruncate::prepare(
+                Step::Truncate(s) => Prepared::Truncate(truncate_flow::prepare_developer(
                     &mut offline,
                     truncation(&plan, s),
                     value(s.input).len(),
@@ -133,15 +133,11 @@ impl Session {
                 Step::Relu(s) | Step::ReluClipped(s) => {
                     let (program, n) = (plan.program(), value(s.out).len());
                     let copies = if matches!(step, Step::Relu(_)) { 1 } else { 2 };
-                    let relu = DeveloperRelu::prepare(
-                        &mut offline,
-                        s.window,
-                        s.product_bits(program),
-                        copies * n,
-                    )?;
+                    let bits = s.product_bits(program);
+                    let relu = relu::prepare_developer(&mut offline, s.window, bits, copies * n)?;
                     let extension = s
                         .extension(program)
-                        .map(|extension| DeveloperTruncate::prepare(&mut offline, extension, n))
+                        .map(|to| truncate_flow::prepare_developer(&mut offline, to, n))
                         .transpose()?;
                     Prepared::Relus(vec![relu], extension)
                 }
@@ -151,7 +147,7 @@ impl Session {
                     for stage in max_pool::stages(input.shape, s) {
                         for round in &stage.rounds {
                             let n = round.kept.len();
-                            relus.push(DeveloperRelu::prepare(
+                            relus.push(relu::prepare_developer(
                                 &mut offline,
                                 s.window,
                                 input.ring_bits,
@@ -210,9 +206,9 @@ impl Session {
                     shares.set(s.out, share);
                 }
                 (Step::Truncate(s), Prepared::Truncate(truncate)) => {
-                    let y = shares.get(s.input)?.to_vec();
-                    let share = truncate.evaluate(ch, workers, y)?;
-                    shares.set(s.out, share);
+                    let mut y = shares.get(s.input)?.to_vec();
+                    truncate.evaluate(ch, workers, &mut y)?;
+                    shares.set(s.out, y);
                 }
                 (Step::Relu(s) | Step::ReluClipped(s), Prepared::Relus(relus, extension)) => {
                     let mut y = shares.get(s.input)?.to_vec();
@@ -221,7 +217,7 @@ impl Session {
                         y = evaluate_relu(ch, workers, relu, parameters, (program, s), y)?;
                     }
                     if let Some(extension) = extension {
-                        y = extension.evaluate(ch, workers, y)?;
+                        extension.evaluate(ch, workers, &mut y)?;
                     }
                     shares.set(s.out, y);
                 }
@@ -344,43 +340,37 @@ fn linear(
 fn evaluate_relu(
     ch: &mut dyn Channel,
     workers: &Workers,
-    relu: DeveloperRelu,
+    relu: Box<dyn Compares>,
     parameters: &Checked,
     (program, step): (&Program, &Relu),
     mut y: Vec<u32>,
 ) -> Result<Vec<u32>, ProtocolError> {
-    let (plane, mask) = (
-        program.value(step.out).plane(),
-        program.value(step.input).mask(),
-    );
-    let at_once = raster::channels_at_once(plane);
-    let shift = |y: &mut [u32], by: &[u32], sign: bool| {
-        let blocks = y.chunks_mut(at_once * plane).zip(by.chunks(at_once));
-        workers.each(blocks, |(y, by)| {
-            for (plane, &by) in y.chunks_exact_mut(plane).zip(by) {
-                for y in plane {
-                    *y = (if sign {
-                        y.wrapping_sub(by)
-                    } else {
-                        y.wrapping_add(by)
-                    }) & mask;
-                }
-            }
-        });
-    };
+    let plane = program.value(step.out).plane();
     match parameters {
         Checked::Relu { threshold, flip } => {
-            shift(&mut y, threshold, false);
-            relu.evaluate(ch, workers, &mut y, |i| flip[i / plane])?;
+            let channels = Channels {
+                plane,
+                threshold,
+                flip,
+            };
+            relu.evaluate(ch, workers, &mut y, &channels)?;
         }
         Checked::ReluClipped { threshold, ceiling } => {
             let n = y.len();
-            shift(&mut y, threshold, false);
             y.extend_from_within(..);
-            shift(&mut y[n..], ceiling, true);
-            relu.evaluate(ch, workers, &mut y, |_| 0)?;
-            for i in 0..n {
-                y[i] = y[i].wrapping_sub(y[n + i]) & ring_mask(step.product_bits(program));
+            let above = threshold.iter().zip(ceiling);
+            let above = above.map(|(&threshold, &ceiling)| threshold.wrapping_sub(ceiling));
+            let thresholds: Vec<u32> = threshold.iter().copied().chain(above).collect();
+            let channels = Channels {
+                plane,
+                threshold: &thresholds,
+                flip: &vec![0; thresholds.len()],
+            };
+            relu.evaluate(ch, workers, &mut y, &channels)?;
+            let (first, second) = y.split_at_mut(n);
+            let mask = ring_mask(step.product_bits(program));
+            for (first, &second) in first.iter_mut().zip(&*second) {
+                *first = first.wrapping_sub(second) & mask;
             }
             y.truncate(n);
         }
@@ -398,7 +388,7 @@ fn evaluate_max_pool(
     workers: &Workers,
     plan: &Plan,
     step: &MaxPool,
-    relus: Vec<DeveloperRelu>,
+    relus: Vec<Box<dyn Compares>>,
     input: &Share,
 ) -> Result<Vec<u32>, ProtocolError> {
     let value = plan.program().value(step.input);
@@ -413,7 +403,12 @@ fn evaluate_max_pool(
             for (y, &b) in y.iter_mut().zip(&challenger) {
                 *y = y.wrapping_sub(b) & mask;
             }
-            relu.evaluate(ch, workers, &mut y, |_| 0)?;
+            let all = Channels {
+                plane: y.len(),
+                threshold: &[0],
+                flip: &[0],
+            };
+            relu.evaluate(ch, workers, &mut y, &all)?;
             for ((&at, &z), &b) in round.kept.iter().zip(&y).zip(&challenger) {
                 best[at as usize] = z.wrapping_add(b) & mask;
             }

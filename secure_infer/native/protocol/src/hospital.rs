@@ -16,12 +16,11 @@ use crate::max_pool;
 use crate::options::SessionOptions;
 use crate::ot::Engines;
 use crate::plan::Plan;
-use crate::program::{MaxPool, Relu, Step, StepId, ValueId, ring_mask};
-use crate::relu::{HospitalOffline, HospitalRelu};
+use crate::program::{MaxPool, Relu, Step, StepId, Truncate, ValueId, ring_mask};
+use crate::relu::{Answers, HospitalOffline};
 use crate::shares::{Share, Shares};
 use crate::truncate::Truncation;
-use crate::truncate_flow::HospitalTruncate;
-use crate::{random, raster, seed, wire};
+use crate::{random, raster, relu, seed, truncate_flow, wire};
 
 /// The hospital's state of one connection.
 pub struct Session {
@@ -34,10 +33,8 @@ pub struct Session {
 }
 
 enum Prepared {
-    Local,
-    Truncate(HospitalTruncate),
-    /// Comparisons, and the extension of their results where those belong into a larger ring.
-    Relus(Vec<HospitalRelu>, Option<HospitalTruncate>),
+    /// The vectors that D asks for, one after the other; none in a local step.
+    Answers(Vec<Box<dyn Answers>>),
     Output(Share),
 }
 
@@ -122,20 +119,20 @@ impl Session {
                     let mask = walk.choose(s.out, offline.prg)?;
                     ticket.input_mask = Zeroizing::new(mask.clone());
                     walk.shares.set(s.out, mask);
-                    Prepared::Local
+                    Prepared::Answers(Vec::new())
                 }
                 Step::Linear(_) => {
                     walk.linear(&mut offline, id, (*self.hints).as_ref())?;
-                    Prepared::Local
+                    Prepared::Answers(Vec::new())
                 }
-                Step::Truncate(_) => Prepared::Truncate(walk.truncate(&mut offline, step)?),
-                Step::Relu(s) => walk.relu(&mut offline, s, false)?,
-                Step::ReluClipped(s) => walk.relu(&mut offline, s, true)?,
-                Step::MaxPool(s) => Prepared::Relus(walk.max_pool(&mut offline, s)?, None),
+                Step::Truncate(s) => Prepared::Answers(walk.truncate(&mut offline, s)?),
+                Step::Relu(s) => Prepared::Answers(walk.relu(&mut offline, s, false)?),
+                Step::ReluClipped(s) => Prepared::Answers(walk.relu(&mut offline, s, true)?),
+                Step::MaxPool(s) => Prepared::Answers(walk.max_pool(&mut offline, s)?),
                 Step::Output(s) => Prepared::Output(walk.shares.get(s.input)?.clone()),
                 Step::Add(_) | Step::Concat(_) | Step::SumPool(_) | Step::Subsample(_) => {
                     walk.shares.apply_local(&plan, step)?;
-                    Prepared::Local
+                    Prepared::Answers(Vec::new())
                 }
             };
             ticket.steps.push(prepared);
@@ -178,16 +175,9 @@ impl Session {
                 wire::send_words(ch, Kind::MaskedInput, &masked, value.ring_bits)?;
             }
             match prepared {
-                Prepared::Local => {}
-                Prepared::Truncate(truncate) => truncate.answer(ch, &self.workers)?,
-                Prepared::Relus(relus, extension) => {
-                    for relu in relus {
-                        relu.answer(ch, &self.workers)?;
-                    }
-                    if let Some(extension) = extension {
-                        extension.answer(ch, &self.workers)?;
-                    }
-                }
+                Prepared::Answers(vectors) => vectors
+                    .into_iter()
+                    .try_for_each(|vector| vector.answer(ch, &self.workers))?,
                 Prepared::Output(share) => {
                     let bits = program.value(step.inputs()[0]).ring_bits;
                     let mut theirs = vec![0; share.len()];
@@ -300,11 +290,8 @@ impl Walk<'_> {
     fn truncate(
         &mut self,
         off: &mut HospitalOffline<'_>,
-        step: &Step,
-    ) -> Result<HospitalTruncate, ProtocolError> {
-        let Step::Truncate(s) = step else {
-            return Err(ProtocolError::Argument("expected a truncation".into()));
-        };
+        s: &Truncate,
+    ) -> Result<Vec<Box<dyn Answers>>, ProtocolError> {
         let (input, out) = (
             self.plan.program().value(s.input),
             self.plan.program().value(s.out),
@@ -314,10 +301,10 @@ impl Walk<'_> {
             to_bits: out.ring_bits,
             shift: s.shift,
         };
-        let (prepared, share) =
-            HospitalTruncate::prepare(off, truncation, self.shares.get(s.input)?)?;
+        let (answers, share) =
+            truncate_flow::prepare_hospital(off, truncation, self.shares.get(s.input)?)?;
         self.shares.set(s.out, share);
-        Ok(prepared)
+        Ok(answers.into_iter().collect())
     }
 
     /// ReLU(y), or clipped ReLU(y) - ReLU(y - ceiling): two ReLUs of one share, the second with a mask of its own
@@ -327,10 +314,9 @@ impl Walk<'_> {
         off: &mut HospitalOffline<'_>,
         s: &Relu,
         clipped: bool,
-    ) -> Result<Prepared, ProtocolError> {
+    ) -> Result<Vec<Box<dyn Answers>>, ProtocolError> {
         let program = self.plan.program();
         let target = Zeroizing::new(self.choose(s.out, off.prg)?);
-        let extension = s.extension(program);
         let bits = s.product_bits(program);
         let (mask, n) = (ring_mask(bits), target.len());
         let share = self.shares.get(s.input)?;
@@ -343,22 +329,23 @@ impl Walk<'_> {
             }
             let targets = Zeroizing::new([targets.as_slice(), second.as_slice()].concat());
             let both = Zeroizing::new([share.as_slice(), share.as_slice()].concat());
-            HospitalRelu::prepare(off, s.window, bits, &both, &targets)?
+            relu::prepare_hospital(off, s.window, bits, &both, &targets)?
         } else {
-            HospitalRelu::prepare(off, s.window, bits, share, &targets)?
+            relu::prepare_hospital(off, s.window, bits, share, &targets)?
         };
-        let extension = extension
-            .map(|extension| HospitalTruncate::extend(off, extension, &target))
-            .transpose()?;
+        let mut answers = vec![relu];
+        if let Some(extension) = s.extension(program) {
+            answers.push(truncate_flow::extend_hospital(off, extension, &target)?);
+        }
         self.shares.set(s.out, target.to_vec());
-        Ok(Prepared::Relus(vec![relu], extension))
+        Ok(answers)
     }
 
     fn max_pool(
         &mut self,
         off: &mut HospitalOffline<'_>,
         s: &MaxPool,
-    ) -> Result<Vec<HospitalRelu>, ProtocolError> {
+    ) -> Result<Vec<Box<dyn Answers>>, ProtocolError> {
         let input = self.plan.program().value(s.input);
         let (mask, bits) = (input.mask(), input.ring_bits);
         let mut source = self.shares.get(s.input)?.clone();
@@ -373,7 +360,7 @@ impl Walk<'_> {
                 for (y, &b) in y.iter_mut().zip(challenger.iter()) {
                     *y = y.wrapping_sub(b) & mask;
                 }
-                relus.push(HospitalRelu::prepare(off, s.window, bits, &y, &fresh)?);
+                relus.push(relu::prepare_hospital(off, s.window, bits, &y, &fresh)?);
                 for ((&at, &r), &b) in round.kept.iter().zip(fresh.iter()).zip(challenger.iter()) {
                     best[at as usize] = r.wrapping_add(b) & mask;
                 }

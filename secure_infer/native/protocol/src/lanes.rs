@@ -21,6 +21,9 @@ const DEPTH: usize = 16;
 const LARGEST: usize = 1 << 15;
 /// Elements of a lane, at least, so that small vectors are not cut into tiny messages.
 const SMALLEST: usize = 1 << 13;
+/// Elements that are worked on together, so that what they need in between stays in the first-level cache: a multiple
+/// of 64, so that they begin and end with whole bytes of a message.
+pub(crate) const STEP: usize = 1 << 11;
 /// Lanes of a batch for each of several threads: enough that they rarely wait for each other, and few enough that the
 /// peer has the rest of the group to work on meanwhile.
 const LANES_PER_THREAD: usize = 2;

@@ -11,9 +11,11 @@
 //! differ by (1 - 2 pi) y_H, known to H offline: a correlated OT with a random choice c, derandomised
 //! by beta xor c. z = M + beta * y_D - tau.
 
+use blindread_ring::Word;
+
 /// H, offline: what H needs online per element, and the corrections for D.
 pub struct HospitalInputs<'a> {
-    /// H's share of y in the ring of the result.
+    /// H's share of y, of which the ring of the result is used.
     pub y: &'a [u32],
     /// H's mask of the sign bit, which is H's choice in D's OT.
     pub pi: &'a [u8],
@@ -27,85 +29,109 @@ pub struct HospitalInputs<'a> {
     pub target: &'a [u32],
 }
 
-/// H, offline. `keep` holds (answer for flip 0, answer for flip 1) before D's message is added.
-pub fn prepare(
+/// All bits of a word from one.
+#[inline(always)]
+fn all(bit: u8) -> u32 {
+    0u32.wrapping_sub(u32::from(bit))
+}
+
+/// H, offline. `zero` and `one` keep the answers for either flip before D's message is added.
+#[inline(always)]
+pub fn prepare<W: Word>(
     inputs: &HospitalInputs<'_>,
     mask: u32,
-    corrections: &mut [u32],
-    zero: &mut [u32],
-    one: &mut [u32],
+    corrections: &mut [W],
+    zero: &mut [W],
+    one: &mut [W],
 ) {
-    for i in 0..corrections.len() {
-        let pi = 0u32.wrapping_sub(u32::from(inputs.pi[i]));
-        let y = inputs.y[i];
-        let difference = (y ^ pi).wrapping_sub(pi);
-        let base = (y & pi)
-            .wrapping_add(inputs.pad[i])
-            .wrapping_sub(inputs.target[i]);
-        corrections[i] = inputs.first[i]
-            .wrapping_add(difference)
-            .wrapping_sub(inputs.second[i])
-            & mask;
-        zero[i] = base.wrapping_sub(inputs.first[i]) & mask;
-        one[i] = base.wrapping_add(difference).wrapping_add(inputs.first[i]) & mask;
+    let n = corrections.len();
+    let (zero, one) = (&mut zero[..n], &mut one[..n]);
+    let (y, pi, pad) = (&inputs.y[..n], &inputs.pi[..n], &inputs.pad[..n]);
+    let (first, second) = (&inputs.first[..n], &inputs.second[..n]);
+    let target = &inputs.target[..n];
+    for i in 0..n {
+        let pi = all(pi[i]);
+        let difference = (y[i] ^ pi).wrapping_sub(pi);
+        let base = (y[i] & pi).wrapping_add(pad[i]).wrapping_sub(target[i]);
+        let correction = first[i].wrapping_add(difference).wrapping_sub(second[i]);
+        corrections[i] = W::of(correction & mask);
+        zero[i] = W::of(base.wrapping_sub(first[i]) & mask);
+        one[i] = W::of(base.wrapping_add(difference).wrapping_add(first[i]) & mask);
     }
 }
 
-/// H, online: the answers to D's flips and ring elements.
-pub fn answer(
-    zero: &[u32],
-    one: &[u32],
+/// H, online: the answers to D's flips and ring elements; in place over the latter.
+#[inline(always)]
+pub fn answer<W: Word>(
+    zero: &[W],
+    one: &[W],
     pi: &[u8],
     flips: &[u8],
-    request: &[u32],
     mask: u32,
-    out: &mut [u32],
+    elements: &mut [W],
 ) {
-    for i in 0..out.len() {
-        let flip = 0u32.wrapping_sub(u32::from(flips[i]));
-        let pi = 0u32.wrapping_sub(u32::from(pi[i]));
-        out[i] = (zero[i] ^ ((zero[i] ^ one[i]) & flip)).wrapping_add(request[i] & pi) & mask;
+    let (n, elements) = (elements.len(), elements);
+    let (zero, one, pi, flips) = (&zero[..n], &one[..n], &pi[..n], &flips[..n]);
+    for i in 0..n {
+        let (zero, one) = (zero[i].get(), one[i].get());
+        let picked = zero ^ ((zero ^ one) & all(flips[i]));
+        elements[i] = W::of(picked.wrapping_add(elements[i].get() & all(pi[i])) & mask);
     }
 }
 
-/// D, offline: w = u + c * (1 - 2 pi) y_H from its pad and H's corrections; in place over the pads.
-pub fn receive(choices: &[u8], corrections: &[u32], mask: u32, pads: &mut [u32]) {
-    for ((pad, &correction), &choice) in pads.iter_mut().zip(corrections).zip(choices) {
-        *pad = pad.wrapping_add(correction & 0u32.wrapping_sub(u32::from(choice))) & mask;
+/// D, offline: w = u + c * (1 - 2 pi) y_H from its pads and H's corrections.
+#[inline(always)]
+pub fn receive<W: Word>(choices: &[u8], corrections: &[W], mask: u32, pads: &[u32], w: &mut [W]) {
+    let n = w.len();
+    let (choices, corrections, pads) = (&choices[..n], &corrections[..n], &pads[..n]);
+    for i in 0..n {
+        let correction = corrections[i].get() & all(choices[i]);
+        w[i] = W::of(pads[i].wrapping_add(correction) & mask);
     }
 }
 
 /// D, online: the flips and ring elements for H. `difference` is first pad minus second pad.
-pub fn request(
+#[inline(always)]
+pub fn request<W: Word>(
     beta: &[u8],
     y: &[u32],
     choices: &[u8],
-    difference: &[u32],
+    difference: &[W],
     mask: u32,
     flips: &mut [u8],
-    out: &mut [u32],
+    elements: &mut [W],
 ) {
-    for i in 0..out.len() {
-        let sign = 0u32.wrapping_sub(u32::from(beta[i]));
+    let n = elements.len();
+    let (beta, y, choices) = (&beta[..n], &y[..n], &choices[..n]);
+    let (difference, flips) = (&difference[..n], &mut flips[..n]);
+    for i in 0..n {
+        let sign = all(beta[i]);
+        let kappa = (y[i] ^ sign).wrapping_sub(sign);
         flips[i] = beta[i] ^ choices[i];
-        out[i] = difference[i].wrapping_add((y[i] ^ sign).wrapping_sub(sign)) & mask;
+        elements[i] = W::of(difference[i].get().wrapping_add(kappa) & mask);
     }
 }
 
-/// D, online: z, in place over H's answers.
-pub fn finish(
+/// D, online: z from H's answers, in place over D's share of y.
+#[inline(always)]
+pub fn finish<W: Word>(
     beta: &[u8],
-    y: &[u32],
     flips: &[u8],
-    w: &[u32],
-    tau: &[u32],
+    w: &[W],
+    tau: &[W],
     mask: u32,
-    answers: &mut [u32],
+    answers: &[W],
+    y: &mut [u32],
 ) {
-    for i in 0..answers.len() {
-        let flip = 0u32.wrapping_sub(u32::from(flips[i]));
-        let beta = 0u32.wrapping_sub(u32::from(beta[i]));
-        let picked = answers[i].wrapping_add((w[i] ^ flip).wrapping_sub(flip));
-        answers[i] = picked.wrapping_add(y[i] & beta).wrapping_sub(tau[i]) & mask;
+    let (n, y) = (y.len(), y);
+    let (beta, flips, w) = (&beta[..n], &flips[..n], &w[..n]);
+    let (tau, answers) = (&tau[..n], &answers[..n]);
+    for i in 0..n {
+        let flip = all(flips[i]);
+        let picked = answers[i]
+            .get()
+            .wrapping_add((w[i].get() ^ flip).wrapping_sub(flip));
+        let product = y[i] & all(beta[i]);
+        y[i] = picked.wrapping_add(product).wrapping_sub(tau[i].get()) & mask;
     }
 }

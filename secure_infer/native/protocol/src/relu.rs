@@ -3,13 +3,14 @@
 //! Function: D learns z = b * y - r', b = \[y >= 0\] xor flip, for y = y_H + y_D mod 2^ell and H's r'.
 //! Requires: |y| < 2^(k-1) - 2^m for the window [m, k). Error: y or 0 for the other,
 //! only where -2^(m-1) <= y < 2^(m-1).
-//! Rounds: one per chunk and one. Bits online for [1, 12) and ell = 27: 115; offline: one 1-of-16 OT
+//! Rounds: one per chunk and one. Bits online for [3, 11) and ell' = 12: 65; offline: one 1-of-16 OT
 //! per chunk, two OTs, ell' bits.
 //! Security: semi-honest; see the parts. Offline material is used once and erased on drop.
 
 use blindread_lattice::Prg;
 use blindread_ot::{OtReceiverEngine, OtSenderEngine};
 use blindread_pool::Workers;
+use blindread_ring::{Word, widened};
 
 use crate::carry::{self, Chunk};
 use crate::channel::{Channel, Kind};
@@ -30,19 +31,19 @@ const BLOCK: usize = 1 << 14;
 
 mod online;
 
-/// What H keeps for one vector of ReLUs.
-pub struct HospitalRelu {
+/// What H keeps for one vector of ReLUs; the ring elements in the smallest type that holds them.
+struct HospitalRelu<W: Word> {
     chunks: Vec<Chunk>,
     tables: Vec<Secret<u16>>,
     pads: Vec<Secret<u16>>,
     pi: Secret<u8>,
-    zero: Secret<u32>,
-    one: Secret<u32>,
+    zero: Secret<W>,
+    one: Secret<W>,
     out_bits: u32,
 }
 
 /// What D keeps for one vector of ReLUs.
-pub struct DeveloperRelu {
+struct DeveloperRelu<W: Word> {
     chunks: Vec<Chunk>,
     top: u32,
     /// See [`carry::centre`].
@@ -50,10 +51,48 @@ pub struct DeveloperRelu {
     /// Per chunk: omega in four bits, its pad above.
     picks: Vec<Secret<u8>>,
     choices: Secret<u8>,
-    w: Secret<u32>,
-    tau: Secret<u32>,
-    difference: Secret<u32>,
+    w: Secret<W>,
+    tau: Secret<W>,
+    difference: Secret<W>,
     out_bits: u32,
+}
+
+/// What H keeps for one vector, whatever the size of its words.
+pub(crate) trait Answers: Send {
+    /// Online: answers D's requests.
+    ///
+    /// # Errors
+    /// Those of the channel.
+    fn answer(
+        self: Box<Self>,
+        ch: &mut dyn Channel,
+        workers: &Workers,
+    ) -> Result<(), ProtocolError>;
+}
+
+/// What D keeps for one vector of ReLUs, whatever the size of its words.
+pub(crate) trait Compares: Send {
+    /// Online: from D's shares `y`, D's shares of the results, in place.
+    ///
+    /// # Errors
+    /// Those of the channel.
+    fn evaluate(
+        self: Box<Self>,
+        ch: &mut dyn Channel,
+        workers: &Workers,
+        y: &mut [u32],
+        channels: &Channels<'_>,
+    ) -> Result<(), ProtocolError>;
+}
+
+/// D's private parameters of a vector that consists of channels of equal size.
+pub(crate) struct Channels<'a> {
+    /// Elements of a channel.
+    pub plane: usize,
+    /// For each channel, what is added before the comparison.
+    pub threshold: &'a [u32],
+    /// For each channel, 1 where what is negative is kept.
+    pub flip: &'a [u8],
 }
 
 /// H's OT engines and randomness for one ticket.
@@ -104,12 +143,47 @@ impl DeveloperOffline<'_> {
     }
 }
 
-impl HospitalRelu {
-    /// Offline: `y` are H's shares of the values, `target` H's shares of the results (ring `out_bits`).
-    ///
-    /// # Errors
-    /// Those of the channel, and malformed corrections.
-    pub fn prepare(
+/// Offline, H: `y` are H's shares of the values, `target` H's shares of the results (ring `out_bits`).
+///
+/// # Errors
+/// Those of the channel, and malformed corrections.
+pub(crate) fn prepare_hospital(
+    off: &mut HospitalOffline<'_>,
+    window: [u32; 2],
+    out_bits: u32,
+    y: &[u32],
+    target: &[u32],
+) -> Result<Box<dyn Answers>, ProtocolError> {
+    Ok(if out_bits <= u16::BITS {
+        Box::new(HospitalRelu::<u16>::prepare(
+            off, window, out_bits, y, target,
+        )?)
+    } else {
+        Box::new(HospitalRelu::<u32>::prepare(
+            off, window, out_bits, y, target,
+        )?)
+    })
+}
+
+/// Offline, D: for `n` values.
+///
+/// # Errors
+/// Those of the channel, and malformed corrections.
+pub(crate) fn prepare_developer(
+    off: &mut DeveloperOffline<'_>,
+    window: [u32; 2],
+    out_bits: u32,
+    n: usize,
+) -> Result<Box<dyn Compares>, ProtocolError> {
+    Ok(if out_bits <= u16::BITS {
+        Box::new(DeveloperRelu::<u16>::prepare(off, window, out_bits, n)?)
+    } else {
+        Box::new(DeveloperRelu::<u32>::prepare(off, window, out_bits, n)?)
+    })
+}
+
+impl<W: Word> HospitalRelu<W> {
+    fn prepare(
         off: &mut HospitalOffline<'_>,
         window: [u32; 2],
         out_bits: u32,
@@ -169,12 +243,15 @@ impl HospitalRelu {
                 .zip(pi_out.chunks(BLOCK))
                 .zip(self.tables[j][at.clone()].chunks_mut(BLOCK));
             off.workers.each(blocks, |(((y, pi_in), pi_out), tables)| {
-                carry::tables(chunk, y, pi_in, pi_out, tables);
+                widened(
+                    #[inline(always)]
+                    || carry::tables(chunk, y, pi_in, pi_out, tables),
+                );
             });
             std::mem::swap(&mut pi_in, &mut pi_out);
         }
 
-        let mut corrections = vec![0; n];
+        let mut corrections = vec![W::default(); n];
         let blocks = (corrections.chunks_mut(BLOCK))
             .zip(self.zero[at.clone()].chunks_mut(BLOCK))
             .zip(self.one[at].chunks_mut(BLOCK))
@@ -190,18 +267,17 @@ impl HospitalRelu {
                     second: &second[at.clone()],
                     target: &target[at],
                 };
-                mux::prepare(&inputs, mask, corrections, zero, one);
+                widened(
+                    #[inline(always)]
+                    || mux::prepare(&inputs, mask, corrections, zero, one),
+                );
             });
         wire::send_words(off.ch, Kind::CotCorrections, &corrections, self.out_bits)
     }
 }
 
-impl DeveloperRelu {
-    /// Offline, for `n` values.
-    ///
-    /// # Errors
-    /// Those of the channel, and malformed corrections.
-    pub fn prepare(
+impl<W: Word> DeveloperRelu<W> {
+    fn prepare(
         off: &mut DeveloperOffline<'_>,
         window: [u32; 2],
         out_bits: u32,
@@ -234,35 +310,33 @@ impl DeveloperRelu {
         at: std::ops::Range<usize>,
     ) -> Result<(), ProtocolError> {
         let (n, mask) = (at.len(), ring_mask(self.out_bits));
-        let mut pads = Secret::<u8>::new(n);
+        let mut entries = Secret::<u8>::new(n);
         for picks in &mut self.picks {
             let picks = &mut picks[at.clone()];
-            ot::recv_tables(off.ch, off.receiver, picks, &mut pads)?;
-            for (pick, &pad) in picks.iter_mut().zip(pads.iter()) {
+            ot::recv_tables(off.ch, off.receiver, picks, &mut entries)?;
+            for (pick, &pad) in picks.iter_mut().zip(entries.iter()) {
                 *pick |= pad << 4;
             }
         }
+        let mut pads = Secret::<u32>::new(n);
         let choices = &mut self.choices[at.clone()];
-        let w = &mut self.w[at.clone()];
-        off.recv_ot(self.out_bits, choices, w)?;
-        let mut second = Secret::<u32>::new(n);
+        let (mut first, mut second) = (Secret::<u32>::new(n), Secret::<u32>::new(n));
         let tau = &mut self.tau[at.clone()];
-        ot::send_random_ots(off.ch, off.sender, self.out_bits, tau, &mut second)?;
-        for ((difference, &first), &second) in self.difference[at]
-            .iter_mut()
-            .zip(tau.iter())
-            .zip(second.iter())
-        {
-            *difference = first.wrapping_sub(second) & mask;
+        let difference = &mut self.difference[at.clone()];
+        off.recv_ot(self.out_bits, choices, &mut pads)?;
+        ot::send_random_ots(off.ch, off.sender, self.out_bits, &mut first, &mut second)?;
+        for (i, (&first, &second)) in first.iter().zip(second.iter()).enumerate() {
+            tau[i] = W::of(first);
+            difference[i] = W::of(first.wrapping_sub(second) & mask);
         }
-        let mut corrections = vec![0; n];
+        let mut corrections = vec![W::default(); n];
         wire::recv_words(
             off.ch,
             Kind::CotCorrections,
             &mut corrections,
             self.out_bits,
         )?;
-        mux::receive(choices, &corrections, mask, w);
+        mux::receive(choices, &corrections, mask, &pads, &mut self.w[at]);
         Ok(())
     }
 }

@@ -14,6 +14,8 @@
 //! Extension to a larger ring is the same with f = 0, and exact: there are no floors. H chooses its share of
 //! the result, whose low ell bits are its share of y; rho follows from the others and is as uniform as they.
 
+use blindread_ring::Word;
+
 use crate::program::ring_mask;
 
 /// Ring sizes and shift of one truncation or extension.
@@ -56,44 +58,50 @@ impl Truncation {
     #[must_use]
     pub fn hospital_share(self, y: &[u32], rho: &[u32]) -> Vec<u32> {
         let (kept, mask) = (self.from_bits - self.shift, ring_mask(self.to_bits));
-        y.iter()
-            .enumerate()
-            .map(|(i, &y)| {
-                let wrap =
-                    (y >> (self.from_bits - 1)).wrapping_add(rho.get(i).copied().unwrap_or(0));
-                (y >> self.shift).wrapping_sub(wrap << kept) & mask
-            })
-            .collect()
+        let share = |y: u32, rho: u32| {
+            let wrap = (y >> (self.from_bits - 1)).wrapping_add(rho);
+            (y >> self.shift).wrapping_sub(wrap << kept) & mask
+        };
+        if rho.is_empty() {
+            return y.iter().map(|&y| share(y, 0)).collect();
+        }
+        y.iter().zip(rho).map(|(&y, &rho)| share(y, rho)).collect()
     }
 
     /// H, offline: the corrections for D and the two possible answers.
-    pub fn prepare(
+    #[inline(always)]
+    pub fn prepare<W: Word>(
         self,
         y: &[u32],
         rho: &[u32],
         pads: (&[u32], &[u32]),
-        corrections: &mut [u32],
-        zero: &mut [u32],
-        one: &mut [u32],
+        corrections: &mut [W],
+        zero: &mut [W],
+        one: &mut [W],
     ) {
         let mask = self.ot_mask();
         for i in 0..y.len() {
             let top = y[i] >> (self.from_bits - 1);
             let (first, second) = (pads.0[i], pads.1[i]);
-            corrections[i] = first.wrapping_add(top).wrapping_sub(second) & mask;
-            zero[i] = rho[i].wrapping_sub(first) & mask;
-            one[i] = rho[i].wrapping_add(top).wrapping_add(first) & mask;
+            corrections[i] = W::of(first.wrapping_add(top).wrapping_sub(second) & mask);
+            zero[i] = W::of(rho[i].wrapping_sub(first) & mask);
+            one[i] = W::of(rho[i].wrapping_add(top).wrapping_add(first) & mask);
         }
     }
 
     /// H, online: the answers to D's flips.
-    pub fn answer(self, zero: &[u32], one: &[u32], flips: &[u8], out: &mut [u32]) {
-        for i in 0..out.len() {
-            out[i] = zero[i] ^ ((zero[i] ^ one[i]) & 0u32.wrapping_sub(u32::from(flips[i])));
+    #[inline(always)]
+    pub fn answer<W: Word>(self, zero: &[W], one: &[W], flips: &[u8], out: &mut [W]) {
+        let n = out.len();
+        let (zero, one, flips) = (&zero[..n], &one[..n], &flips[..n]);
+        for i in 0..n {
+            let (zero, one) = (zero[i].get(), one[i].get());
+            out[i] = W::of(zero ^ ((zero ^ one) & 0u32.wrapping_sub(u32::from(flips[i]))));
         }
     }
 
     /// D, online: shifts its share of the value into the range where the wrap is known; in place.
+    #[inline(always)]
     pub fn offset(self, y: &mut [u32]) {
         let (offset, mask) = (
             (1u32 << (self.from_bits - 2)).wrapping_add(self.rounding()),
@@ -105,30 +113,43 @@ impl Truncation {
     }
 
     /// D, online: the flips for H, from offset shares.
+    #[inline(always)]
     pub fn request(self, y: &[u32], choices: &[u8], flips: &mut [u8]) {
-        for i in 0..flips.len() {
-            flips[i] = (y[i] >> (self.from_bits - 1)) as u8 ^ choices[i];
+        for ((flip, &y), &choice) in flips.iter_mut().zip(y).zip(choices) {
+            *flip = (y >> (self.from_bits - 1)) as u8 ^ choice;
         }
     }
 
-    /// D, online: its share of the result, in place over the offset shares. The slices are empty when
-    /// no OT is needed.
-    pub fn finish(self, y: &mut [u32], flips: &[u8], w: &[u32], answers: &[u32]) {
-        let (kept, mask) = (self.from_bits - self.shift, ring_mask(self.to_bits));
-        let offset = 1u32 << (self.from_bits - 2 - self.shift);
-        for i in 0..y.len() {
-            let product = match answers.get(i) {
-                Some(&answer) => {
-                    let flip = 0u32.wrapping_sub(u32::from(flips[i]));
-                    answer.wrapping_add((w[i] ^ flip).wrapping_sub(flip)) & self.ot_mask()
-                }
-                None => 0,
-            };
-            let wrap = product.wrapping_sub(y[i] >> (self.from_bits - 1));
-            y[i] = (y[i] >> self.shift)
-                .wrapping_add(wrap << kept)
-                .wrapping_sub(offset)
+    /// D, online: its share of the result, in place over the offset shares.
+    #[inline(always)]
+    pub fn finish<W: Word>(self, y: &mut [u32], flips: &[u8], w: &[W], answers: &[W]) {
+        let (n, y) = (y.len(), y);
+        let (flips, w, answers) = (&flips[..n], &w[..n], &answers[..n]);
+        let mask = self.ot_mask();
+        for i in 0..n {
+            let flip = 0u32.wrapping_sub(u32::from(flips[i]));
+            let product = answers[i]
+                .get()
+                .wrapping_add((w[i].get() ^ flip).wrapping_sub(flip))
                 & mask;
+            y[i] = self.result(y[i], product);
         }
+    }
+
+    /// As [`Self::finish`], where no OT is needed.
+    #[inline(always)]
+    pub fn finish_alone(self, y: &mut [u32]) {
+        for y in y {
+            *y = self.result(*y, 0);
+        }
+    }
+
+    #[inline(always)]
+    fn result(self, y: u32, product: u32) -> u32 {
+        let wrap = product.wrapping_sub(y >> (self.from_bits - 1));
+        (y >> self.shift)
+            .wrapping_add(wrap << (self.from_bits - self.shift))
+            .wrapping_sub(1u32 << (self.from_bits - 2 - self.shift))
+            & ring_mask(self.to_bits)
     }
 }

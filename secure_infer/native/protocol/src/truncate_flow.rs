@@ -1,94 +1,155 @@
 //! The messages of a truncation or an extension; see [`crate::truncate`] for the function and its security.
 
+use std::mem::swap;
+
 use blindread_pool::Workers;
-use zeroize::Zeroizing;
+use blindread_ring::{Word, widened};
 
 use crate::channel::{Channel, Kind};
 use crate::error::ProtocolError;
-use crate::lanes::{self, Bodies};
+use crate::lanes::{self, Bodies, STEP};
 use crate::program::ring_mask;
 use crate::random;
-use crate::relu::{DeveloperOffline, HospitalOffline, OFFLINE_STRIPE};
-use crate::shares::Share;
+use crate::relu::{Answers, DeveloperOffline, HospitalOffline, OFFLINE_STRIPE};
+use crate::secret::Secret;
 use crate::truncate::Truncation;
 use crate::wire;
 
 /// Elements that a thread takes at once where nothing is sent.
 const BLOCK: usize = 1 << 14;
 
-/// What H keeps for one truncation.
-pub struct HospitalTruncate {
+/// What H keeps for one truncation; the ring elements in the smallest type that holds them.
+struct HospitalTruncate<W: Word> {
     truncation: Truncation,
-    zero: Share,
-    one: Share,
+    zero: Secret<W>,
+    one: Secret<W>,
 }
 
 /// What D keeps for one truncation.
-pub struct DeveloperTruncate {
+struct DeveloperTruncate<W: Word> {
     truncation: Truncation,
-    choices: Zeroizing<Vec<u8>>,
-    w: Share,
+    choices: Secret<u8>,
+    w: Secret<W>,
 }
 
-impl HospitalTruncate {
-    /// Offline: from H's shares `y`, what H keeps and H's shares of the result.
+/// What H keeps where an OT is needed, and its shares of the result.
+type HospitalPart = (Option<Box<dyn Answers>>, Vec<u32>);
+
+/// What D keeps for one truncation, whatever the size of its words.
+pub(crate) trait Truncates: Send {
+    /// Online: from D's shares `y` of the values, D's shares of the results, in place.
     ///
     /// # Errors
-    /// Those of the channel, and malformed corrections.
-    pub fn prepare(
-        off: &mut HospitalOffline<'_>,
-        truncation: Truncation,
-        y: &[u32],
-    ) -> Result<(Self, Vec<u32>), ProtocolError> {
-        let bits = truncation.ot_bits();
-        let mut rho = Zeroizing::new(vec![0; if bits == 0 { 0 } else { y.len() }]);
-        if bits > 0 {
-            random::words(off.prg, ring_mask(bits), &mut rho);
-        }
-        let this = Self::with_masks(off, truncation, y, &rho)?;
-        Ok((this, truncation.hospital_share(y, &rho)))
-    }
+    /// Those of the channel.
+    fn evaluate(
+        self: Box<Self>,
+        ch: &mut dyn Channel,
+        workers: &Workers,
+        y: &mut [u32],
+    ) -> Result<(), ProtocolError>;
+}
 
-    /// Offline: what H keeps for an extension to H's shares `target`, whose low bits are H's shares of the values.
-    ///
-    /// # Errors
-    /// Those of the channel, and malformed corrections.
-    pub fn extend(
-        off: &mut HospitalOffline<'_>,
-        extension: Truncation,
-        target: &[u32],
-    ) -> Result<Self, ProtocolError> {
-        let mut rho = Zeroizing::new(vec![0; target.len()]);
-        extension.towards(target, &mut rho);
-        let mask = ring_mask(extension.from_bits);
-        let low = Zeroizing::new(target.iter().map(|&word| word & mask).collect::<Vec<_>>());
-        Self::with_masks(off, extension, &low, &rho)
+/// Offline, H: from H's shares `y`, what H keeps (nothing where no OT is needed) and H's shares of the result.
+///
+/// # Errors
+/// Those of the channel, and malformed corrections.
+pub(crate) fn prepare_hospital(
+    off: &mut HospitalOffline<'_>,
+    truncation: Truncation,
+    y: &[u32],
+) -> Result<HospitalPart, ProtocolError> {
+    let bits = truncation.ot_bits();
+    if bits == 0 {
+        return Ok((None, truncation.hospital_share(y, &[])));
     }
+    let mut rho = Secret::<u32>::new(y.len());
+    random::words(off.prg, ring_mask(bits), &mut rho);
+    let answers = hospital(off, truncation, y, &rho)?;
+    Ok((Some(answers), truncation.hospital_share(y, &rho)))
+}
 
-    fn with_masks(
+/// Offline, H: what H keeps for an extension to H's shares `target`, whose low bits are H's shares of the values.
+///
+/// # Errors
+/// Those of the channel, and malformed corrections.
+pub(crate) fn extend_hospital(
+    off: &mut HospitalOffline<'_>,
+    extension: Truncation,
+    target: &[u32],
+) -> Result<Box<dyn Answers>, ProtocolError> {
+    let (mut rho, mut y) = (
+        Secret::<u32>::new(target.len()),
+        Secret::<u32>::new(target.len()),
+    );
+    extension.towards(target, &mut rho);
+    let mask = ring_mask(extension.from_bits);
+    for (y, &target) in y.iter_mut().zip(target) {
+        *y = target & mask;
+    }
+    hospital(off, extension, &y, &rho)
+}
+
+fn hospital(
+    off: &mut HospitalOffline<'_>,
+    truncation: Truncation,
+    y: &[u32],
+    rho: &[u32],
+) -> Result<Box<dyn Answers>, ProtocolError> {
+    Ok(if truncation.ot_bits() <= u16::BITS {
+        Box::new(HospitalTruncate::<u16>::prepare(off, truncation, y, rho)?)
+    } else {
+        Box::new(HospitalTruncate::<u32>::prepare(off, truncation, y, rho)?)
+    })
+}
+
+/// Offline, D: for `n` values.
+///
+/// # Errors
+/// Those of the channel, and malformed corrections.
+pub(crate) fn prepare_developer(
+    off: &mut DeveloperOffline<'_>,
+    truncation: Truncation,
+    n: usize,
+) -> Result<Box<dyn Truncates>, ProtocolError> {
+    Ok(match truncation.ot_bits() {
+        0 => Box::new(truncation),
+        1..=16 => Box::new(DeveloperTruncate::<u16>::prepare(off, truncation, n)?),
+        _ => Box::new(DeveloperTruncate::<u32>::prepare(off, truncation, n)?),
+    })
+}
+
+impl<W: Word> HospitalTruncate<W> {
+    fn prepare(
         off: &mut HospitalOffline<'_>,
         truncation: Truncation,
         y: &[u32],
         rho: &[u32],
     ) -> Result<Self, ProtocolError> {
-        let (bits, n) = (truncation.ot_bits(), rho.len());
-        let words = || Zeroizing::new(vec![0u32; n]);
-        let (mut zero, mut one) = (words(), words());
+        let (bits, n) = (truncation.ot_bits(), y.len());
+        let (mut zero, mut one) = (Secret::new(n), Secret::new(n));
         let mut start = 0;
         while start < n {
             let at = start..n.min(start + OFFLINE_STRIPE);
-            let words = || Zeroizing::new(vec![0u32; at.len()]);
-            let (mut first, mut second, mut corrections) = (words(), words(), words());
+            let words = || Secret::<u32>::new(at.len());
+            let (mut first, mut second) = (words(), words());
+            let mut corrections = vec![W::default(); at.len()];
             off.send_ot(bits, &mut first, &mut second)?;
-            let (zero, one) = (&mut zero[at.clone()], &mut one[at.clone()]);
-            truncation.prepare(
-                &y[at.clone()],
-                &rho[at.clone()],
-                (&first, &second),
-                &mut corrections,
-                zero,
-                one,
-            );
+            let blocks = (corrections.chunks_mut(BLOCK))
+                .zip(zero[at.clone()].chunks_mut(BLOCK))
+                .zip(one[at.clone()].chunks_mut(BLOCK))
+                .zip(
+                    y[at.clone()]
+                        .chunks(BLOCK)
+                        .zip(rho[at.clone()].chunks(BLOCK)),
+                )
+                .zip(first.chunks(BLOCK).zip(second.chunks(BLOCK)));
+            off.workers
+                .each(blocks, |((((corrections, zero), one), (y, rho)), pads)| {
+                    widened(
+                        #[inline(always)]
+                        || truncation.prepare(y, rho, pads, corrections, zero, one),
+                    );
+                });
             wire::send_words(off.ch, Kind::CotCorrections, &corrections, bits)?;
             start = at.end;
         }
@@ -98,14 +159,16 @@ impl HospitalTruncate {
             one,
         })
     }
+}
 
-    /// Online: answers D's wrap bits.
-    ///
-    /// # Errors
-    /// Those of the channel.
-    pub fn answer(self, ch: &mut dyn Channel, workers: &Workers) -> Result<(), ProtocolError> {
+impl<W: Word> Answers for HospitalTruncate<W> {
+    fn answer(
+        self: Box<Self>,
+        ch: &mut dyn Channel,
+        workers: &Workers,
+    ) -> Result<(), ProtocolError> {
         let (truncation, bits) = (self.truncation, self.truncation.ot_bits());
-        let mut scratch: Vec<Scratch> = scratch(workers);
+        let mut scratch = scratch(workers);
         let mut bodies = Bodies::default();
         for batch in lanes::groups(self.zero.len()).flat_map(|group| group.batches(workers)) {
             let received = bodies.recv(ch, Kind::TruncateRequest, &batch, wire::bits_len)?;
@@ -113,44 +176,51 @@ impl HospitalTruncate {
                 .iter_mut()
                 .zip(batch.of(&self.zero))
                 .zip(batch.of(&self.one));
-            workers.each_with(
-                &mut scratch,
-                lanes,
-                |(flips, words), ((body, zero), one)| {
-                    flips.resize(zero.len(), 0);
-                    words.resize(zero.len(), 0);
-                    wire::get_bits(body, flips);
-                    truncation.answer(zero, one, flips, words);
-                    wire::put_words(words, bits, body);
-                },
-            );
+            workers.each_with(&mut scratch, lanes, |scratch, ((body, zero), one)| {
+                let Scratch {
+                    flips,
+                    words,
+                    body: answer,
+                } = scratch;
+                answer.clear();
+                let blocks = (zero.chunks(STEP).zip(one.chunks(STEP)))
+                    .zip(body.chunks(wire::bits_len(STEP)));
+                for ((zero, one), request) in blocks {
+                    let (flips, words) = (&mut flips[..zero.len()], &mut words[..zero.len()]);
+                    widened(
+                        #[inline(always)]
+                        || {
+                            wire::get_bits(request, flips);
+                            truncation.answer(zero, one, flips, words);
+                        },
+                    );
+                    wire::put_words(words, bits, answer);
+                }
+                swap(body, answer);
+            });
             bodies.send(ch, Kind::TruncateAnswer)?;
         }
         Ok(())
     }
 }
 
-impl DeveloperTruncate {
-    /// Offline, for `n` values.
-    ///
-    /// # Errors
-    /// Those of the channel, and malformed corrections.
-    pub fn prepare(
+impl<W: Word> DeveloperTruncate<W> {
+    fn prepare(
         off: &mut DeveloperOffline<'_>,
         truncation: Truncation,
         n: usize,
     ) -> Result<Self, ProtocolError> {
         let bits = truncation.ot_bits();
-        let n = if bits == 0 { 0 } else { n };
-        let (mut choices, mut w) = (Zeroizing::new(vec![0; n]), Zeroizing::new(vec![0; n]));
+        let (mut choices, mut w) = (Secret::new(n), Secret::new(n));
         let mut start = 0;
         while start < n {
             let at = start..n.min(start + OFFLINE_STRIPE);
             let (choices, w) = (&mut choices[at.clone()], &mut w[at.clone()]);
-            off.recv_ot(bits, choices, w)?;
-            let mut corrections = Zeroizing::new(vec![0; at.len()]);
+            let mut pads = Secret::<u32>::new(at.len());
+            off.recv_ot(bits, choices, &mut pads)?;
+            let mut corrections = vec![W::default(); at.len()];
             wire::recv_words(off.ch, Kind::CotCorrections, &mut corrections, bits)?;
-            crate::mux::receive(choices, &corrections, ring_mask(bits), w);
+            crate::mux::receive(choices, &corrections, ring_mask(bits), &pads, w);
             start = at.end;
         }
         Ok(Self {
@@ -159,39 +229,59 @@ impl DeveloperTruncate {
             w,
         })
     }
+}
 
-    /// Online: D's shares of the result from D's shares of the values.
-    ///
-    /// # Errors
-    /// Those of the channel.
-    pub fn evaluate(
-        self,
+impl Truncates for Truncation {
+    fn evaluate(
+        self: Box<Self>,
+        _ch: &mut dyn Channel,
+        workers: &Workers,
+        y: &mut [u32],
+    ) -> Result<(), ProtocolError> {
+        workers.each(y.chunks_mut(BLOCK), |y| {
+            widened(
+                #[inline(always)]
+                || {
+                    self.offset(y);
+                    self.finish_alone(y);
+                },
+            );
+        });
+        Ok(())
+    }
+}
+
+impl<W: Word> Truncates for DeveloperTruncate<W> {
+    fn evaluate(
+        self: Box<Self>,
         ch: &mut dyn Channel,
         workers: &Workers,
-        mut y: Vec<u32>,
-    ) -> Result<Vec<u32>, ProtocolError> {
-        let truncation = self.truncation;
-        if self.w.is_empty() {
-            workers.each(y.chunks_mut(BLOCK), |y| {
-                truncation.offset(y);
-                truncation.finish(y, &[], &[], &[]);
-            });
-            return Ok(y);
-        }
-        let bits = truncation.ot_bits();
+        y: &mut [u32],
+    ) -> Result<(), ProtocolError> {
+        let (truncation, bits) = (self.truncation, self.truncation.ot_bits());
         let mut flips = vec![0; y.len()];
-        let mut scratch: Vec<Scratch> = scratch(workers);
+        let mut scratch = scratch(workers);
         let mut bodies = Bodies::default();
         for group in lanes::groups(y.len()) {
             for batch in group.batches(workers) {
                 let lanes = (bodies.of(&batch).iter_mut())
-                    .zip(batch.of_mut(&mut y))
+                    .zip(batch.of_mut(y))
                     .zip(batch.of_mut(&mut flips))
                     .zip(batch.of(&self.choices));
                 workers.each(lanes, |(((body, y), flips), choices)| {
-                    truncation.offset(y);
-                    truncation.request(y, choices, flips);
-                    wire::put_bits(flips, body);
+                    body.clear();
+                    let blocks =
+                        (y.chunks_mut(STEP).zip(flips.chunks_mut(STEP))).zip(choices.chunks(STEP));
+                    for ((y, flips), choices) in blocks {
+                        widened(
+                            #[inline(always)]
+                            || {
+                                truncation.offset(y);
+                                truncation.request(y, choices, flips);
+                                wire::put_bits(flips, body);
+                            },
+                        );
+                    }
                 });
                 bodies.send(ch, Kind::TruncateRequest)?;
             }
@@ -199,29 +289,46 @@ impl DeveloperTruncate {
                 let len = |n| wire::words_len(n, bits);
                 let received = bodies.recv(ch, Kind::TruncateAnswer, &batch, len)?;
                 let lanes = (received.iter())
-                    .zip(batch.of_mut(&mut y))
+                    .zip(batch.of_mut(y))
                     .zip(batch.of(&flips))
                     .zip(batch.of(&self.w));
                 workers.try_each_with(
                     &mut scratch,
                     lanes,
-                    |(_, answers), (((body, y), flips), w)| {
-                        answers.resize(y.len(), 0);
-                        wire::get_words(body, bits, answers)?;
-                        truncation.finish(y, flips, w, answers);
+                    |scratch: &mut Scratch<W>, (((body, y), flips), w)| {
+                        let blocks = (y.chunks_mut(STEP).zip(flips.chunks(STEP)))
+                            .zip(w.chunks(STEP))
+                            .zip(body.chunks(len(STEP)));
+                        for (((y, flips), w), answers) in blocks {
+                            let words = &mut scratch.words[..y.len()];
+                            wire::get_words(answers, bits, words)?;
+                            widened(
+                                #[inline(always)]
+                                || truncation.finish(y, flips, w, words),
+                            );
+                        }
                         Ok::<_, ProtocolError>(())
                     },
                 )?;
             }
         }
-        Ok(y)
+        Ok(())
     }
 }
 
-/// Flips and answers of a lane.
-type Scratch = (Vec<u8>, Vec<u32>);
+/// Work space of one thread: one block, and a message that takes the place of the one that it is made from.
+struct Scratch<W> {
+    flips: Vec<u8>,
+    words: Vec<W>,
+    body: Vec<u8>,
+}
 
-/// One for each thread.
-fn scratch<S: Default>(workers: &Workers) -> Vec<S> {
-    (0..workers.threads()).map(|_| S::default()).collect()
+fn scratch<W: Word>(workers: &Workers) -> Vec<Scratch<W>> {
+    (0..workers.threads())
+        .map(|_| Scratch {
+            flips: vec![0; STEP],
+            words: vec![W::default(); STEP],
+            body: Vec::new(),
+        })
+        .collect()
 }

@@ -2,9 +2,10 @@
 //!
 //! Both parties know every length from the program, so a body has no header: words of 1 to 32 bits,
 //! little-endian, lowest bits first. Long vectors are split so that no message exceeds [`MAX_BODY`]; `put` and `get` are
-//! for lanes, which are never so long, and which several threads may pack at the same time.
+//! for lanes, which are never so long, and which several threads may pack at the same time, block by block: whole bytes
+//! as long as the number of words is a multiple of 8.
 
-use blindread_ring::{pack, packed_len, unpack};
+use blindread_ring::{Word, pack, packed_len, unpack};
 
 use crate::channel::{Channel, Kind, MAX_BODY};
 use crate::error::ProtocolError;
@@ -16,10 +17,10 @@ const WORDS: usize = MAX_BODY / 4;
 ///
 /// # Errors
 /// Those of the channel.
-pub fn send_words(
+pub fn send_words<W: Word>(
     ch: &mut dyn Channel,
     kind: Kind,
-    words: &[u32],
+    words: &[W],
     bits: u32,
 ) -> Result<(), ProtocolError> {
     let mut body = Vec::new();
@@ -35,23 +36,23 @@ pub fn send_words(
 ///
 /// # Errors
 /// Those of the channel.
-pub fn recv_words(
+pub fn recv_words<W: Word>(
     ch: &mut dyn Channel,
     kind: Kind,
-    words: &mut [u32],
+    words: &mut [W],
     bits: u32,
 ) -> Result<(), ProtocolError> {
     let mut body = Vec::new();
     for words in words.chunks_mut(WORDS) {
         ch.recv(kind, packed_len(words.len(), bits), &mut body)?;
-        unpack(&body, bits, words).map_err(|e| ProtocolError::Message(e.to_string()))?;
+        get_words(&body, bits, words)?;
     }
     Ok(())
 }
 
-/// Replaces a body by words of `bits` bits.
-pub fn put_words(words: &[u32], bits: u32, body: &mut Vec<u8>) {
-    body.clear();
+/// Appends words of `bits` bits.
+#[inline(always)]
+pub fn put_words<W: Word>(words: &[W], bits: u32, body: &mut Vec<u8>) {
     pack(words, bits, body);
 }
 
@@ -59,7 +60,8 @@ pub fn put_words(words: &[u32], bits: u32, body: &mut Vec<u8>) {
 ///
 /// # Errors
 /// [`ProtocolError::Message`] when the body has another length.
-pub fn get_words(body: &[u8], bits: u32, words: &mut [u32]) -> Result<(), ProtocolError> {
+#[inline(always)]
+pub fn get_words<W: Word>(body: &[u8], bits: u32, words: &mut [W]) -> Result<(), ProtocolError> {
     unpack(body, bits, words).map_err(|e| ProtocolError::Message(e.to_string()))
 }
 
@@ -68,22 +70,35 @@ pub fn words_len(n: usize, bits: u32) -> usize {
     packed_len(n, bits)
 }
 
-/// Replaces a body by bytes that are 0 or 1, as bits.
+/// Appends bytes that are 0 or 1, as bits.
+#[inline(always)]
 pub fn put_bits(bits: &[u8], body: &mut Vec<u8>) {
-    body.clear();
-    body.extend(bits.chunks(8).map(|bits| {
-        let mut eight = [0; 8];
-        eight[..bits.len()].copy_from_slice(bits);
+    let (eights, rest) = bits.as_chunks::<8>();
+    let byte = |eight: [u8; 8]| {
         (u64::from_le_bytes(eight).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8
-    }));
+    };
+    body.extend(eights.iter().map(|&eight| byte(eight)));
+    if !rest.is_empty() {
+        let mut eight = [0; 8];
+        eight[..rest.len()].copy_from_slice(rest);
+        body.push(byte(eight));
+    }
 }
 
 /// Bits as bytes that are 0 or 1.
+#[inline(always)]
 pub fn get_bits(body: &[u8], bits: &mut [u8]) {
-    for (bits, &byte) in bits.chunks_mut(8).zip(body) {
-        for (position, bit) in bits.iter_mut().enumerate() {
-            *bit = byte >> position & 1;
-        }
+    // every byte keeps a bit of its own, which a carry moves to the top
+    let spread = |byte: u8| {
+        let kept = (u64::from(byte) * 0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
+        ((kept + 0x7f7f_7f7f_7f7f_7f7f) >> 7 & 0x0101_0101_0101_0101).to_le_bytes()
+    };
+    let (eights, rest) = bits.as_chunks_mut::<8>();
+    for (eight, &byte) in eights.iter_mut().zip(body) {
+        *eight = spread(byte);
+    }
+    if let Some(&byte) = body.get(eights.len()) {
+        rest.copy_from_slice(&spread(byte)[..rest.len()]);
     }
 }
 
@@ -92,23 +107,23 @@ pub fn bits_len(n: usize) -> usize {
     n.div_ceil(8)
 }
 
-/// Replaces a body by bytes below 16, as nibbles.
+/// Appends bytes below 16, as nibbles.
+#[inline(always)]
 pub fn put_nibbles(nibbles: &[u8], body: &mut Vec<u8>) {
-    body.clear();
-    body.extend(
-        nibbles
-            .chunks(2)
-            .map(|pair| pair[0] | pair.get(1).copied().unwrap_or(0) << 4),
-    );
+    let (pairs, rest) = nibbles.as_chunks::<2>();
+    body.extend(pairs.iter().map(|&[low, high]| low | high << 4));
+    body.extend(rest);
 }
 
 /// Nibbles as bytes below 16.
+#[inline(always)]
 pub fn get_nibbles(body: &[u8], nibbles: &mut [u8]) {
-    for (pair, &byte) in nibbles.chunks_mut(2).zip(body) {
-        pair[0] = byte & 15;
-        if let Some(second) = pair.get_mut(1) {
-            *second = byte >> 4;
-        }
+    let (pairs, rest) = nibbles.as_chunks_mut::<2>();
+    for (pair, &byte) in pairs.iter_mut().zip(body) {
+        *pair = [byte & 15, byte >> 4];
+    }
+    if let (Some(last), Some(&byte)) = (rest.first_mut(), body.get(pairs.len())) {
+        *last = byte & 15;
     }
 }
 
@@ -126,12 +141,17 @@ fn table_mask(entries: u32) -> u16 {
     u16::MAX >> (16 - entries)
 }
 
-/// Replaces a body by tables of `entries` bits (a power of two up to 16).
+/// Appends tables of `entries` bits (a power of two up to 16).
+#[inline(always)]
 pub fn put_tables(tables: &[u16], entries: u32, body: &mut Vec<u8>) {
-    body.clear();
     let (per_byte, mask) = (per_byte(entries), table_mask(entries));
     if per_byte == 0 {
-        body.extend(tables.iter().flat_map(|table| table.to_le_bytes()));
+        let start = body.len();
+        body.resize(start + 2 * tables.len(), 0);
+        let pairs = body[start..].as_chunks_mut().0;
+        for (bytes, table) in pairs.iter_mut().zip(tables) {
+            *bytes = table.to_le_bytes();
+        }
     } else {
         body.extend(tables.chunks(per_byte).map(|group| {
             group.iter().enumerate().fold(0u16, |byte, (i, &t)| {
@@ -142,11 +162,12 @@ pub fn put_tables(tables: &[u16], entries: u32, body: &mut Vec<u8>) {
 }
 
 /// Tables of `entries` bits (a power of two up to 16).
+#[inline(always)]
 pub fn get_tables(body: &[u8], entries: u32, tables: &mut [u16]) {
     let (per_byte, mask) = (per_byte(entries), table_mask(entries));
     if per_byte == 0 {
-        for (table, bytes) in tables.iter_mut().zip(body.chunks_exact(2)) {
-            *table = u16::from_le_bytes([bytes[0], bytes[1]]);
+        for (table, &bytes) in tables.iter_mut().zip(body.as_chunks().0) {
+            *table = u16::from_le_bytes(bytes);
         }
     } else {
         for (group, &byte) in tables.chunks_mut(per_byte).zip(body) {

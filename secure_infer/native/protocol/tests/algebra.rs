@@ -117,15 +117,15 @@ proptest! {
             y: &[y_h], pi: &[pi], pad: &[pad], first: &[first_h], second: &[second_h], target: &[target],
         };
         mux::prepare(&inputs, m, &mut corrections, &mut zero, &mut one);
-        let mut w = [if c == 0 { first_h } else { second_h }];
-        mux::receive(&[c], &corrections, m, &mut w);
+        let (pads, mut w) = ([if c == 0 { first_h } else { second_h }], [0u32]);
+        mux::receive(&[c], &corrections, m, &pads, &mut w);
         let beta = [b ^ pi];
-        let (mut flips, mut request, mut answers) = ([0], [0], [0]);
-        mux::request(&beta, &[y_d], &[c], &[tau.wrapping_sub(second_d)], m, &mut flips, &mut request);
-        mux::answer(&zero, &one, &[pi], &flips, &request, m, &mut answers);
-        mux::finish(&beta, &[y_d], &flips, &w, &[tau], m, &mut answers);
+        let (mut flips, mut elements, mut z) = ([0], [0], [y_d]);
+        mux::request(&beta, &z, &[c], &[tau.wrapping_sub(second_d)], m, &mut flips, &mut elements);
+        mux::answer(&zero, &one, &[pi], &flips, m, &mut elements);
+        mux::finish(&beta, &flips, &w, &[tau], m, &elements, &mut z);
         let expected = if b == 1 { y_h.wrapping_add(y_d) } else { 0 };
-        prop_assert_eq!(answers[0].wrapping_add(target) & m, expected & m);
+        prop_assert_eq!(z[0].wrapping_add(target) & m, expected & m);
     }
 
     #[test]
@@ -146,8 +146,8 @@ proptest! {
         t.towards(&target, &mut rho);
         prop_assert_eq!(t.hospital_share(&y_h, &rho)[0], target[0]);
         t.prepare(&y_h, &rho, (&first, &second), &mut corrections, &mut zero, &mut one);
-        let mut w = if c == 0 { first } else { second };
-        mux::receive(&[c], &corrections, g, &mut w);
+        let (pads, mut w) = (if c == 0 { first } else { second }, [0u32]);
+        mux::receive(&[c], &corrections, g, &pads, &mut w);
         t.offset(&mut y_d);
         t.request(&y_d, &[c], &mut flips);
         t.answer(&zero, &one, &flips, &mut answers);
@@ -176,12 +176,12 @@ proptest! {
         let share;
         if bits == 0 {
             share = t.hospital_share(&[y_h], &[]);
-            t.finish(&mut y_d, &[], &[], &[]);
+            t.finish_alone(&mut y_d);
         } else {
             share = t.hospital_share(&[y_h], &rho);
             t.prepare(&[y_h], &rho, (&first, &second), &mut corrections, &mut zero, &mut one);
-            let mut w = if c == 0 { first } else { second };
-            mux::receive(&[c], &corrections, g, &mut w);
+            let (pads, mut w) = (if c == 0 { first } else { second }, [0u32]);
+            mux::receive(&[c], &corrections, g, &pads, &mut w);
             t.request(&y_d, &[c], &mut flips);
             t.answer(&zero, &one, &flips, &mut answers);
             t.finish(&mut y_d, &flips, &w, &answers);

@@ -19,8 +19,8 @@ fn words(count: usize) -> Vec<u32> {
 fn packing(c: &mut Criterion) {
     let mut group = c.benchmark_group("ring");
     let words = words(WORDS);
-    for bits in [1, 20, 27, 31] {
-        let (mut packed, mut back) = (Vec::new(), vec![0; WORDS]);
+    for bits in [1, 12, 20, 27, 31] {
+        let (mut packed, mut back) = (Vec::new(), vec![0u32; WORDS]);
         group.throughput(Throughput::Bytes(packed_len(WORDS, bits) as u64));
         group.bench_function(format!("pack, {bits} bits"), |b| {
             b.iter(|| {
@@ -32,6 +32,18 @@ fn packing(c: &mut Criterion) {
             b.iter(|| unpack(black_box(&packed), bits, &mut back));
         });
     }
+    let short: Vec<u16> = words.iter().map(|&word| word as u16).collect();
+    let (mut packed, mut back) = (Vec::new(), vec![0u16; WORDS]);
+    group.throughput(Throughput::Bytes(packed_len(WORDS, 12) as u64));
+    group.bench_function("pack, 12 bits of u16", |b| {
+        b.iter(|| {
+            packed.clear();
+            pack(black_box(&short), 12, &mut packed);
+        });
+    });
+    group.bench_function("unpack, 12 bits of u16", |b| {
+        b.iter(|| unpack(black_box(&packed), 12, &mut back));
+    });
     let wide: Vec<u64> = words
         .iter()
         .map(|&word| u64::from(word) * 0x1_2345)

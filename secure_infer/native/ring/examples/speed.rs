@@ -20,7 +20,7 @@ fn main() {
         .map(|i: u32| i.wrapping_mul(2_654_435_761))
         .collect();
     for bits in [20, 27, 31] {
-        let (mut packed, mut back) = (Vec::new(), vec![0; words.len()]);
+        let (mut packed, mut back) = (Vec::new(), vec![0u32; words.len()]);
         let packing = time(|| {
             packed.clear();
             pack(&words, bits, &mut packed);

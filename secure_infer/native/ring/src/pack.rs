@@ -1,5 +1,45 @@
 //! Bit packing: `count` words of `bits` bits each, little-endian bit order, unused high bits of the last byte zero.
 
+use crate::simd::widened;
+
+/// An unsigned integer that holds ring elements.
+pub trait Word: Copy + Default + Send + Sync + 'static {
+    /// Bits of the type.
+    const BITS: u32;
+    /// The low bits of a word of 32 bits.
+    fn of(word: u32) -> Self;
+    /// As a word of 32 bits.
+    fn get(self) -> u32;
+}
+
+impl Word for u16 {
+    const BITS: u32 = 16;
+
+    #[inline(always)]
+    fn of(word: u32) -> Self {
+        word as Self
+    }
+
+    #[inline(always)]
+    fn get(self) -> u32 {
+        u32::from(self)
+    }
+}
+
+impl Word for u32 {
+    const BITS: u32 = 32;
+
+    #[inline(always)]
+    fn of(word: u32) -> Self {
+        word
+    }
+
+    #[inline(always)]
+    fn get(self) -> u32 {
+        self
+    }
+}
+
 /// A packed buffer or a width that does not fit what was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("packed words: expected {expected} bytes, got {got}")]
@@ -22,21 +62,26 @@ pub fn packed_len(count: usize, bits: u32) -> usize {
 macro_rules! for_width {
     ($bits:expr, $call:ident$args:tt, [$($width:literal)*]) => {
         match $bits {
-            $($width => $call::<$width>$args,)*
+            $($width => $call::<_, $width>$args,)*
             _ => 0,
         }
     };
 }
 
 /// Appends the low `bits` (1 to 32) bits of every word to `out`.
-pub fn pack(words: &[u32], bits: u32, out: &mut Vec<u8>) {
-    debug_assert!((1..=32).contains(&bits), "width {bits}");
+pub fn pack<W: Word>(words: &[W], bits: u32, out: &mut Vec<u8>) {
+    debug_assert!((1..=W::BITS).contains(&bits), "width {bits}");
     let start = out.len();
     out.resize(start + packed_len(words.len(), bits), 0);
     let dst = &mut out[start..];
-    let done = for_width!(bits, pack_blocks(words, dst),
-        [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32]);
-    let rest = words[done..].iter().map(|&word| u64::from(word));
+    let done = widened(
+        #[inline(always)]
+        || {
+            for_width!(bits, pack_blocks(words, dst),
+                [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32])
+        },
+    );
+    let rest = words[done..].iter().map(|&word| u64::from(word.get()));
     pack_tail(rest, bits, &mut dst[done / 8 * bits as usize..]);
 }
 
@@ -44,14 +89,19 @@ pub fn pack(words: &[u32], bits: u32, out: &mut Vec<u8>) {
 ///
 /// # Errors
 /// [`LengthError`] when `bytes` has not exactly the length [`packed_len`] says.
-pub fn unpack(bytes: &[u8], bits: u32, out: &mut [u32]) -> Result<(), LengthError> {
-    debug_assert!((1..=32).contains(&bits), "width {bits}");
+pub fn unpack<W: Word>(bytes: &[u8], bits: u32, out: &mut [W]) -> Result<(), LengthError> {
+    debug_assert!((1..=W::BITS).contains(&bits), "width {bits}");
     check_len(bytes, out.len(), bits)?;
-    let done = for_width!(bits, unpack_blocks(bytes, out),
-        [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32]);
+    let done = widened(
+        #[inline(always)]
+        || {
+            for_width!(bits, unpack_blocks(bytes, out),
+                [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32])
+        },
+    );
     let mut words = TailReader::new(&bytes[done / 8 * bits as usize..], bits);
     for word in &mut out[done..] {
-        *word = words.next_word() as u32;
+        *word = W::of(words.next_word() as u32);
     }
     Ok(())
 }
@@ -108,13 +158,19 @@ fn check_len(bytes: &[u8], count: usize, bits: u32) -> Result<(), LengthError> {
 }
 
 /// Packs groups of 32 words, which take exactly `BITS` words of 32 bits; returns how many words it took.
-fn pack_blocks<const BITS: usize>(words: &[u32], dst: &mut [u8]) -> usize {
+#[inline(always)]
+fn pack_blocks<W: Word, const BITS: usize>(words: &[W], dst: &mut [u8]) -> usize {
     let mask = (u64::MAX >> (64 - BITS)) as u32;
-    for (block, bytes) in words.chunks_exact(32).zip(dst.chunks_exact_mut(4 * BITS)) {
+    let (blocks, _) = words.as_chunks::<32>();
+    for (block, bytes) in blocks.iter().zip(dst.chunks_exact_mut(4 * BITS)) {
+        if BITS <= 16 {
+            pack_short::<W, BITS>(block, bytes);
+            continue;
+        }
         let mut packed = bytes.chunks_exact_mut(4);
         let (mut held, mut filled) = (0u64, 0);
         for &word in block {
-            held |= u64::from(word & mask) << filled;
+            held |= u64::from(word.get() & mask) << filled;
             filled += BITS;
             if filled >= 32 {
                 if let Some(four) = packed.next() {
@@ -128,10 +184,67 @@ fn pack_blocks<const BITS: usize>(words: &[u32], dst: &mut [u8]) -> usize {
     words.len() / 32 * 32
 }
 
+/// Four words in 64 bits move together to two pairs, those to a four, and two fours are written at once.
+#[inline(always)]
+fn pack_short<W: Word, const BITS: usize>(block: &[W; 32], bytes: &mut [u8]) {
+    let (word, pair) = (lanes(BITS, 32), lanes(2 * BITS, 64));
+    let mut fours = [0u64; 8];
+    for (four, words) in fours.iter_mut().zip(block.as_chunks::<4>().0) {
+        let [a, b, c, d] = words.map(|word| u64::from(word.get() as u16));
+        let spread = a | b << 16 | c << 32 | d << 48;
+        let pairs = spread & word | (spread >> 16 & word) << BITS;
+        *four = pairs & pair | (pairs >> 32 & pair) << (2 * BITS);
+    }
+    // of 8 words, which take BITS bytes, 16 bytes are written: the next ones write over what is too much
+    let mut packed = [0u8; 4 * 16];
+    for (i, &[low, high]) in fours.as_chunks::<2>().0.iter().enumerate() {
+        let eight = u128::from(low) | u128::from(high) << (4 * BITS);
+        packed[i * BITS..i * BITS + 16].copy_from_slice(&eight.to_le_bytes());
+    }
+    bytes.copy_from_slice(&packed[..4 * BITS]);
+}
+
+/// The inverse of [`pack_short`].
+#[inline(always)]
+fn unpack_short<W: Word, const BITS: usize>(bytes: &[u8], block: &mut [W; 32]) {
+    let mut packed = [0u8; 4 * 16];
+    packed[..4 * BITS].copy_from_slice(bytes);
+    let mut fours = [0u64; 8];
+    for (i, [low, high]) in fours.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+        let mut sixteen = [0; 16];
+        sixteen.copy_from_slice(&packed[i * BITS..i * BITS + 16]);
+        let eight = u128::from_le_bytes(sixteen);
+        (*low, *high) = (eight as u64, (eight >> (4 * BITS)) as u64);
+    }
+    let (word, pair) = (lanes(BITS, 32), lanes(2 * BITS, 64));
+    for (four, words) in fours.iter().zip(block.as_chunks_mut::<4>().0) {
+        let pairs = four & pair | (four >> (2 * BITS) & pair) << 32;
+        let spread = pairs & word | (pairs >> BITS & word) << 16;
+        *words = [0, 16, 32, 48].map(|at| W::of((spread >> at) as u32 & 0xffff));
+    }
+}
+
+/// The lowest `bits` bits of every `apart` bits.
+const fn lanes(bits: usize, apart: usize) -> u64 {
+    let (one, mut all, mut at) = (u64::MAX >> (64 - bits), 0, 0);
+    while at < 64 {
+        all |= one << at;
+        at += apart;
+    }
+    all
+}
+
 /// The inverse of [`pack_blocks`].
-fn unpack_blocks<const BITS: usize>(bytes: &[u8], out: &mut [u32]) -> usize {
+#[inline(always)]
+fn unpack_blocks<W: Word, const BITS: usize>(bytes: &[u8], out: &mut [W]) -> usize {
     let mask = (u64::MAX >> (64 - BITS)) as u32;
-    for (block, bytes) in out.chunks_exact_mut(32).zip(bytes.chunks_exact(4 * BITS)) {
+    let done = out.len() / 32 * 32;
+    let (blocks, _) = out.as_chunks_mut::<32>();
+    for (block, bytes) in blocks.iter_mut().zip(bytes.chunks_exact(4 * BITS)) {
+        if BITS <= 16 {
+            unpack_short::<W, BITS>(bytes, block);
+            continue;
+        }
         let mut packed = bytes.chunks_exact(4);
         let (mut held, mut filled) = (0u64, 0);
         for word in block {
@@ -143,12 +256,12 @@ fn unpack_blocks<const BITS: usize>(bytes: &[u8], out: &mut [u32]) -> usize {
                 held |= u64::from(u32::from_le_bytes(four)) << filled;
                 filled += 32;
             }
-            *word = held as u32 & mask;
+            *word = W::of(held as u32 & mask);
             held >>= BITS;
             filled -= BITS;
         }
     }
-    out.len() / 32 * 32
+    done
 }
 
 fn pack_tail(words: impl Iterator<Item = u64>, bits: u32, dst: &mut [u8]) {
@@ -226,10 +339,19 @@ mod tests {
             pack(&words, bits, &mut packed);
             let wide: Vec<u64> = words.iter().map(|&w| u64::from(w)).collect();
             prop_assert_eq!(&packed[1..], &pack_by_bits(&wide, bits)[..]);
-            let mut back = vec![0; words.len()];
+            let mut back = vec![0u32; words.len()];
             unpack(&packed[1..], bits, &mut back).unwrap();
             let mask = (u64::MAX >> (64 - bits)) as u32;
             prop_assert_eq!(back, words.iter().map(|w| w & mask).collect::<Vec<_>>());
+            if bits <= 16 {
+                let short: Vec<u16> = words.iter().map(|&w| w as u16).collect();
+                let mut again = vec![7u8];
+                pack(&short, bits, &mut again);
+                prop_assert_eq!(&again, &packed);
+                let mut back = vec![0u16; words.len()];
+                unpack(&packed[1..], bits, &mut back).unwrap();
+                prop_assert_eq!(back, short.iter().map(|w| w & mask as u16).collect::<Vec<_>>());
+            }
         }
 
         #[test]
@@ -248,7 +370,7 @@ mod tests {
         fn bytes_of_another_length_are_refused(count in 0usize..70, bits in 1u32..=32, off in 1usize..5) {
             let expected = packed_len(count, bits);
             let error = LengthError { expected, got: expected + off };
-            prop_assert_eq!(unpack(&vec![0; expected + off], bits, &mut vec![0; count]), Err(error));
+            prop_assert_eq!(unpack(&vec![0; expected + off], bits, &mut vec![0u32; count]), Err(error));
         }
     }
 }

@@ -44,6 +44,22 @@ pub(crate) fn available(wanted: Instructions) -> Instructions {
     }
 }
 
+/// Runs `work`, compiled once more for AVX2 where the processor has it (when it is inlined, which matters for speed
+/// only: mark closures and what they call `#[inline(always)]`).
+#[inline(always)]
+pub fn widened<T>(work: impl FnOnce() -> T) -> T {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        #[target_feature(enable = "avx2")]
+        fn wide<T>(work: impl FnOnce() -> T) -> T {
+            work()
+        }
+        // SAFETY: the processor has the instructions.
+        return unsafe { wide(work) };
+    }
+    work()
+}
+
 /// The fastest set there; the 512-bit kernels must first agree with the portable one.
 pub(crate) fn detect() -> Instructions {
     static CHOICE: OnceLock<Instructions> = OnceLock::new();

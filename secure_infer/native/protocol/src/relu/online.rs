@@ -1,46 +1,47 @@
-//! The online rounds of a vector of ReLUs, lane by lane (see [`crate::lanes`]).
+//! The online rounds of a vector of ReLUs, lane by lane (see [`crate::lanes`]) and inside of a lane block by block.
 
+use std::mem::{replace, swap};
 use std::ops::Range;
 
 use blindread_pool::Workers;
+use blindread_ring::{Word, widened};
 
-use super::{DeveloperRelu, HospitalRelu};
+use super::{Answers, Channels, Compares, DeveloperRelu, HospitalRelu};
 use crate::carry::{self, Chunk};
 use crate::channel::{Channel, Kind};
 use crate::error::ProtocolError;
-use crate::lanes::{self, Bodies, Lanes};
+use crate::lanes::{self, Bodies, Lanes, STEP};
 use crate::mux;
 use crate::program::ring_mask;
 use crate::wire;
 
-/// Work space of one thread for one lane.
-#[derive(Default)]
-struct Scratch {
+/// Work space of one thread: one block, and a message that takes the place of the one that it is made from.
+struct Scratch<W> {
     bytes: Vec<u8>,
     tables: Vec<u16>,
-    request: Vec<u32>,
-    words: Vec<u32>,
+    words: Vec<W>,
+    body: Vec<u8>,
 }
 
-impl Scratch {
+impl<W: Word> Scratch<W> {
     fn for_all(workers: &Workers) -> Vec<Self> {
-        (0..workers.threads()).map(|_| Self::default()).collect()
-    }
-
-    fn resize(&mut self, n: usize) {
-        self.bytes.resize(n, 0);
-        self.tables.resize(n, 0);
-        self.request.resize(n, 0);
-        self.words.resize(n, 0);
+        (0..workers.threads())
+            .map(|_| Self {
+                bytes: vec![0; STEP],
+                tables: vec![0; STEP],
+                words: vec![W::default(); STEP],
+                body: Vec::new(),
+            })
+            .collect()
     }
 }
 
-impl HospitalRelu {
-    /// Online: answers D's look-ups and its multiplexer requests.
-    ///
-    /// # Errors
-    /// Those of the channel.
-    pub fn answer(mut self, ch: &mut dyn Channel, workers: &Workers) -> Result<(), ProtocolError> {
+impl<W: Word> Answers for HospitalRelu<W> {
+    fn answer(
+        mut self: Box<Self>,
+        ch: &mut dyn Channel,
+        workers: &Workers,
+    ) -> Result<(), ProtocolError> {
         let mut scratch = Scratch::for_all(workers);
         let (mut bodies, mut requests) = (Bodies::default(), Vec::new());
         for group in lanes::groups(self.pi.len()) {
@@ -73,12 +74,14 @@ impl HospitalRelu {
         self.one.erase(workers);
         Ok(())
     }
+}
 
+impl<W: Word> HospitalRelu<W> {
     /// Answers in place of D's indices.
     fn look_up(
         &self,
         workers: &Workers,
-        scratch: &mut [Scratch],
+        scratch: &mut [Scratch<W>],
         j: usize,
         batch: &Lanes,
         bodies: &mut Bodies,
@@ -88,10 +91,27 @@ impl HospitalRelu {
             .zip(batch.of(&self.tables[j]))
             .zip(batch.of(&self.pads[j]));
         workers.each_with(scratch, lanes, |scratch, ((body, tables), pads)| {
-            scratch.resize(tables.len());
-            wire::get_nibbles(body, &mut scratch.bytes);
-            carry::answer(tables, pads, &scratch.bytes, &mut scratch.tables);
-            wire::put_tables(&scratch.tables, entries, body);
+            let Scratch {
+                bytes,
+                tables: answers,
+                body: answer,
+                ..
+            } = scratch;
+            answer.clear();
+            let blocks = (tables.chunks(STEP).zip(pads.chunks(STEP)))
+                .zip(body.chunks(wire::nibbles_len(STEP)));
+            for ((tables, pads), indices) in blocks {
+                let (bytes, answers) = (&mut bytes[..tables.len()], &mut answers[..tables.len()]);
+                widened(
+                    #[inline(always)]
+                    || {
+                        wire::get_nibbles(indices, bytes);
+                        carry::answer(tables, pads, bytes, answers);
+                        wire::put_tables(answers, entries, answer);
+                    },
+                );
+            }
+            swap(body, answer);
         });
     }
 
@@ -99,7 +119,7 @@ impl HospitalRelu {
     fn multiplex(
         &self,
         workers: &Workers,
-        scratch: &mut [Scratch],
+        scratch: &mut [Scratch<W>],
         batch: &Lanes,
         requests: &mut [[Vec<u8>; 2]],
     ) -> Result<(), ProtocolError> {
@@ -112,17 +132,27 @@ impl HospitalRelu {
             scratch,
             lanes,
             |scratch, ((([flips, elements], zero), one), pi)| {
-                scratch.resize(zero.len());
                 let Scratch {
-                    bytes,
-                    request,
-                    words,
-                    ..
+                    bytes, words, body, ..
                 } = scratch;
-                wire::get_bits(flips, bytes);
-                wire::get_words(elements, bits, request)?;
-                mux::answer(zero, one, pi, bytes, request, mask, words);
-                wire::put_words(words, bits, elements);
+                body.clear();
+                let blocks = (zero.chunks(STEP).zip(one.chunks(STEP)))
+                    .zip(pi.chunks(STEP))
+                    .zip(flips.chunks(wire::bits_len(STEP)))
+                    .zip(elements.chunks(wire::words_len(STEP, bits)));
+                for ((((zero, one), pi), flips), elements) in blocks {
+                    let (bytes, words) = (&mut bytes[..zero.len()], &mut words[..zero.len()]);
+                    wire::get_words(elements, bits, words)?;
+                    widened(
+                        #[inline(always)]
+                        || {
+                            wire::get_bits(flips, bytes);
+                            mux::answer(zero, one, pi, bytes, mask, words);
+                        },
+                    );
+                    wire::put_words(words, bits, body);
+                }
+                swap(elements, body);
                 Ok(())
             },
         )
@@ -130,15 +160,14 @@ impl HospitalRelu {
 }
 
 /// D's state of the vector between the rounds.
-struct Evaluation<'a, F> {
-    relu: &'a DeveloperRelu,
+struct Evaluation<'a, W: Word> {
+    relu: &'a DeveloperRelu<W>,
     workers: &'a Workers,
-    /// The private sign of an element.
-    flip: F,
+    channels: &'a Channels<'a>,
     /// Carry masked by H, and after the last chunk the sign bit masked by H.
     beta: Vec<u8>,
     index: Vec<u8>,
-    scratch: Vec<Scratch>,
+    scratch: Vec<Scratch<W>>,
     bodies: Bodies,
     /// The ring elements that follow the bits of a multiplexer request.
     elements: Bodies,
@@ -147,19 +176,19 @@ struct Evaluation<'a, F> {
 /// One lane of D's state.
 struct Lane<'a> {
     range: Range<usize>,
-    y: &'a [u32],
+    y: &'a mut [u32],
     beta: &'a mut [u8],
     index: &'a mut [u8],
 }
 
 fn lanes_of<'a>(
     batch: &Lanes,
-    y: &'a [u32],
+    y: &'a mut [u32],
     beta: &'a mut [u8],
     index: &'a mut [u8],
 ) -> impl Iterator<Item = Lane<'a>> + Send + use<'a> {
     let state = batch.of_mut(beta).zip(batch.of_mut(index));
-    let lanes = batch.ranges().zip(batch.of(y)).zip(state);
+    let lanes = batch.ranges().zip(batch.of_mut(y)).zip(state);
     lanes.map(|((range, y), (beta, index))| Lane {
         range,
         y,
@@ -168,19 +197,39 @@ fn lanes_of<'a>(
     })
 }
 
-impl<F: Fn(usize) -> u8 + Sync> Evaluation<'_, F> {
-    /// The indices of the first chunk.
+impl<'a> Lane<'a> {
+    /// The lane, block by block.
+    fn blocks(&mut self) -> impl Iterator<Item = Lane<'_>> {
+        let start = self.range.start;
+        (self.y.chunks_mut(STEP).zip(self.beta.chunks_mut(STEP)))
+            .zip(self.index.chunks_mut(STEP))
+            .enumerate()
+            .map(move |(block, ((y, beta), index))| Lane {
+                range: start + block * STEP..start + block * STEP + y.len(),
+                y,
+                beta,
+                index,
+            })
+    }
+}
+
+impl<W: Word> Evaluation<'_, W> {
+    /// The thresholds, and the indices of the first chunk.
     fn begin(
         &mut self,
         ch: &mut dyn Channel,
         batch: &Lanes,
-        y: &[u32],
+        y: &mut [u32],
     ) -> Result<(), ProtocolError> {
-        let relu = self.relu;
+        let (relu, channels) = (self.relu, self.channels);
         let lanes = lanes_of(batch, y, &mut self.beta, &mut self.index).zip(self.bodies.of(batch));
         self.workers
             .each_with(&mut self.scratch, lanes, |scratch, (mut lane, body)| {
-                relu.ask(0, &mut lane, scratch, body);
+                body.clear();
+                for mut block in lane.blocks() {
+                    channels.shift(&block.range, block.y);
+                    relu.ask(0, &mut block, scratch, body);
+                }
             });
         self.bodies.send(ch, Kind::ChunkIndices)
     }
@@ -191,9 +240,9 @@ impl<F: Fn(usize) -> u8 + Sync> Evaluation<'_, F> {
         ch: &mut dyn Channel,
         batch: &Lanes,
         j: usize,
-        y: &[u32],
+        y: &mut [u32],
     ) -> Result<(), ProtocolError> {
-        let (relu, flip) = (self.relu, &self.flip);
+        let (relu, channels) = (self.relu, self.channels);
         let (entries, last) = (relu.chunks[j].entries(), j + 1 == relu.chunks.len());
         let len = |n| wire::tables_len(n, entries);
         let received = self.bodies.recv(ch, Kind::ChunkTables, batch, len)?;
@@ -203,15 +252,19 @@ impl<F: Fn(usize) -> u8 + Sync> Evaluation<'_, F> {
             &mut self.scratch,
             lanes,
             |scratch, (mut lane, (body, elements))| {
-                scratch.resize(lane.range.len());
-                wire::get_tables(body, entries, &mut scratch.tables);
-                let picks = &relu.picks[j][lane.range.clone()];
-                carry::pick(&scratch.tables, lane.index, picks, lane.beta);
-                if last {
-                    relu.request(&mut lane, flip, scratch, [body, elements]);
-                } else {
-                    relu.ask(j + 1, &mut lane, scratch, body);
+                let mut request = std::mem::take(&mut scratch.body);
+                request.clear();
+                elements.clear();
+                for (mut block, answers) in lane.blocks().zip(body.chunks(len(STEP))) {
+                    relu.pick(j, &mut block, scratch, answers);
+                    if last {
+                        channels.flip(&block.range, block.beta);
+                        relu.request(&mut block, scratch, [&mut request, elements]);
+                    } else {
+                        relu.ask(j + 1, &mut block, scratch, &mut request);
+                    }
                 }
+                scratch.body = replace(body, request);
             },
         );
         if !last {
@@ -231,80 +284,133 @@ impl<F: Fn(usize) -> u8 + Sync> Evaluation<'_, F> {
         batch: &Lanes,
         y: &mut [u32],
     ) -> Result<(), ProtocolError> {
-        let relu = self.relu;
-        let len = |n| wire::words_len(n, relu.out_bits);
+        let (relu, bits) = (self.relu, self.relu.out_bits);
+        let len = |n| wire::words_len(n, bits);
         let received = self.bodies.recv(ch, Kind::MuxAnswer, batch, len)?;
-        let lanes = (received.iter())
-            .zip(batch.of_mut(y))
-            .zip(batch.of(&self.beta))
-            .zip(batch.of(&self.index))
-            .zip(batch.of(&relu.w).zip(batch.of(&relu.tau)));
-        self.workers.try_each_with(
-            &mut self.scratch,
-            lanes,
-            |scratch, ((((body, y), beta), flips), (w, tau))| {
-                scratch.resize(y.len());
-                let words = &mut scratch.words;
-                wire::get_words(body, relu.out_bits, words)?;
-                mux::finish(beta, y, flips, w, tau, ring_mask(relu.out_bits), words);
-                y.copy_from_slice(words);
+        let lanes = lanes_of(batch, y, &mut self.beta, &mut self.index).zip(received.iter());
+        self.workers
+            .try_each_with(&mut self.scratch, lanes, |scratch, (mut lane, body)| {
+                for (block, answers) in lane.blocks().zip(body.chunks(len(STEP))) {
+                    let words = &mut scratch.words[..block.y.len()];
+                    wire::get_words(answers, bits, words)?;
+                    let (w, tau) = (&relu.w[block.range.clone()], &relu.tau[block.range]);
+                    let (beta, flips, mask) = (block.beta, block.index, ring_mask(bits));
+                    widened(
+                        #[inline(always)]
+                        || mux::finish(beta, flips, w, tau, mask, words, block.y),
+                    );
+                }
                 Ok(())
-            },
-        )
+            })
     }
 }
 
-impl DeveloperRelu {
+impl<W: Word> DeveloperRelu<W> {
     /// The indices into the tables of chunk `j`.
-    fn ask(&self, j: usize, lane: &mut Lane<'_>, scratch: &mut Scratch, body: &mut Vec<u8>) {
-        let chunk: Chunk = self.chunks[j];
-        carry::indices(chunk, lane.y, self.centre, lane.beta, lane.index);
-        scratch.resize(lane.range.len());
-        let picks = &self.picks[j][lane.range.clone()];
-        for ((delta, &index), &pick) in scratch.bytes.iter_mut().zip(lane.index.iter()).zip(picks) {
-            *delta = index ^ (pick & 15);
-        }
-        wire::put_nibbles(&scratch.bytes, body);
+    fn ask(&self, j: usize, block: &mut Lane<'_>, scratch: &mut Scratch<W>, body: &mut Vec<u8>) {
+        let (chunk, picks): (Chunk, _) = (self.chunks[j], &self.picks[j][block.range.clone()]);
+        let deltas = &mut scratch.bytes[..picks.len()];
+        widened(
+            #[inline(always)]
+            || {
+                carry::indices(chunk, block.y, self.centre, block.beta, block.index);
+                for ((delta, &index), &pick) in deltas.iter_mut().zip(&*block.index).zip(picks) {
+                    *delta = index ^ (pick & 15);
+                }
+                wire::put_nibbles(deltas, body);
+            },
+        );
     }
 
-    /// The multiplexer's request, from the carry into the top bit.
+    /// The carries out of chunk `j`.
+    fn pick(&self, j: usize, block: &mut Lane<'_>, scratch: &mut Scratch<W>, answers: &[u8]) {
+        let picks = &self.picks[j][block.range.clone()];
+        let tables = &mut scratch.tables[..picks.len()];
+        widened(
+            #[inline(always)]
+            || {
+                wire::get_tables(answers, self.chunks[j].entries(), tables);
+                carry::pick(tables, block.index, picks, block.beta);
+            },
+        );
+    }
+
+    /// The multiplexer's request, from the carry into the top bit, to which the private sign was added.
     fn request(
         &self,
-        lane: &mut Lane<'_>,
-        flip: impl Fn(usize) -> u8,
-        scratch: &mut Scratch,
+        block: &mut Lane<'_>,
+        scratch: &mut Scratch<W>,
         [flips, elements]: [&mut Vec<u8>; 2],
     ) {
-        let range = lane.range.clone();
-        for ((beta, &y), i) in lane.beta.iter_mut().zip(lane.y).zip(range.clone()) {
-            *beta ^= 1 ^ (y.wrapping_add(self.centre) >> self.top & 1) as u8 ^ flip(i);
-        }
-        let (choices, difference) = (&self.choices[range.clone()], &self.difference[range]);
-        let mask = ring_mask(self.out_bits);
-        let words = &mut scratch.words;
-        mux::request(
-            lane.beta, lane.y, choices, difference, mask, lane.index, words,
+        let choices = &self.choices[block.range.clone()];
+        let difference = &self.difference[block.range.clone()];
+        let words = &mut scratch.words[..choices.len()];
+        let (top, mask) = (self.top, ring_mask(self.out_bits));
+        widened(
+            #[inline(always)]
+            || {
+                for (beta, &y) in block.beta.iter_mut().zip(&*block.y) {
+                    *beta ^= 1 ^ (y.wrapping_add(self.centre) >> top & 1) as u8;
+                }
+                mux::request(
+                    block.beta,
+                    block.y,
+                    choices,
+                    difference,
+                    mask,
+                    block.index,
+                    words,
+                );
+                wire::put_bits(block.index, flips);
+            },
         );
-        wire::put_bits(lane.index, flips);
         wire::put_words(words, self.out_bits, elements);
     }
+}
 
-    /// Online: from D's shares `y` (threshold added) and, per element, the private sign, D's shares of
-    /// the results, in place.
-    ///
-    /// # Errors
-    /// Those of the channel.
-    pub fn evaluate(
-        mut self,
+impl Channels<'_> {
+    /// The part of every channel inside of a range: (channel, positions from the range's start).
+    fn parts(&self, range: &Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
+        let (plane, range) = (self.plane, range.clone());
+        let channels = range.start / plane..range.end.div_ceil(plane);
+        channels.map(move |channel| {
+            let start = range.start.max(channel * plane);
+            let end = range.end.min((channel + 1) * plane);
+            (channel, start - range.start..end - range.start)
+        })
+    }
+
+    fn shift(&self, range: &Range<usize>, y: &mut [u32]) {
+        for (channel, at) in self.parts(range) {
+            let threshold = self.threshold[channel];
+            for y in &mut y[at] {
+                *y = y.wrapping_add(threshold);
+            }
+        }
+    }
+
+    fn flip(&self, range: &Range<usize>, beta: &mut [u8]) {
+        for (channel, at) in self.parts(range) {
+            let flip = self.flip[channel];
+            for beta in &mut beta[at] {
+                *beta ^= flip;
+            }
+        }
+    }
+}
+
+impl<W: Word> Compares for DeveloperRelu<W> {
+    fn evaluate(
+        mut self: Box<Self>,
         ch: &mut dyn Channel,
         workers: &Workers,
         y: &mut [u32],
-        flip: impl Fn(usize) -> u8 + Sync,
+        channels: &Channels<'_>,
     ) -> Result<(), ProtocolError> {
         let mut evaluation = Evaluation {
-            relu: &self,
+            relu: &*self,
             workers,
-            flip,
+            channels,
             beta: vec![0; y.len()],
             index: vec![0; y.len()],
             scratch: Scratch::for_all(workers),
