@@ -36,24 +36,6 @@ impl Chunk {
     pub fn entries(self) -> u32 {
         1 << self.index_bits()
     }
-
-    /// The table for every digit of H and carry mask, with the outgoing mask left out.
-    fn tables(self) -> [u16; 32] {
-        let mut tables = [0u16; 32];
-        for (key, table) in tables.iter_mut().enumerate() {
-            let (digit, pi) = (key as u32 % (1 << self.width), key as u32 >> self.width & 1);
-            for index in 0..self.entries() {
-                let theirs = index % (1 << self.width);
-                let carry = if self.carry {
-                    (index >> self.width) ^ pi
-                } else {
-                    0
-                };
-                *table |= (((digit + theirs + carry) >> self.width & 1) as u16) << index;
-            }
-        }
-        tables
-    }
 }
 
 /// The chunks of a window [m, k): four bits first, then three at a time; the top bit is left over.
@@ -89,18 +71,25 @@ pub fn bits(shares: &[u32], position: u32, out: &mut [u8]) {
 }
 
 /// H, offline: the tables of one chunk for the shares `y`, the incoming and the outgoing masks.
+///
+/// With H's digit A, the digits B with A + B + carry >= 2^c are the highest A + carry of all 2^c: a row of ones that
+/// a shift by A + carry moves into a word of 2^c zeros. A chunk with a carry has two such rows, which pi swaps.
 #[inline(always)]
 pub fn tables(chunk: Chunk, y: &[u32], pi_in: &[u8], pi_out: &[u8], out: &mut [u16]) {
-    let lookup = chunk.tables();
-    let digit_mask = (1 << chunk.width) - 1;
-    let entries = if chunk.entries() == 16 {
-        u16::MAX
-    } else {
-        (1 << chunk.entries()) - 1
-    };
-    for (((table, &y), &pi_in), &pi_out) in out.iter_mut().zip(y).zip(pi_in).zip(pi_out) {
-        let key = (y >> chunk.low & digit_mask) as usize | usize::from(pi_in) << chunk.width;
-        *table = lookup[key & 31] ^ (entries & 0u16.wrapping_sub(u16::from(pi_out)));
+    let n = out.len();
+    let (y, pi_in, pi_out) = (&y[..n], &pi_in[..n], &pi_out[..n]);
+    let (digit_mask, row) = ((1 << chunk.width) - 1, 1 << chunk.width);
+    let zeros = (1u32 << row) - 1;
+    let entries = u16::MAX >> (16 - chunk.entries());
+    for i in 0..n {
+        let (digit, pi) = (y[i] >> chunk.low & digit_mask, u32::from(pi_in[i]));
+        let ones = |carry: u32| (zeros << row) >> (digit + carry) & zeros;
+        let table = if chunk.carry {
+            ones(pi) | ones(pi ^ 1) << row
+        } else {
+            ones(0)
+        };
+        out[i] = table as u16 ^ (entries & 0u16.wrapping_sub(u16::from(pi_out[i])));
     }
 }
 

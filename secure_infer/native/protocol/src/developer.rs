@@ -145,8 +145,8 @@ impl Session {
                     let input = value(s.input);
                     let mut relus = Vec::new();
                     for stage in max_pool::stages(input.shape, s) {
-                        for round in &stage.rounds {
-                            let n = round.kept.len();
+                        for round in stage.rounds() {
+                            let n = stage.comparisons(round);
                             relus.push(relu::prepare_developer(
                                 &mut offline,
                                 s.window,
@@ -396,22 +396,16 @@ fn evaluate_max_pool(
     let mut source = input.to_vec();
     let mut relus = relus.into_iter();
     for stage in max_pool::stages(value.shape, step) {
-        let mut best = max_pool::gather(&source, &stage.first);
-        for (round, relu) in stage.rounds.iter().zip(relus.by_ref()) {
-            let challenger = max_pool::gather(&source, &round.challenger);
-            let mut y = max_pool::gather(&best, &round.kept);
-            for (y, &b) in y.iter_mut().zip(&challenger) {
-                *y = y.wrapping_sub(b) & mask;
-            }
+        let mut best = stage.begin(workers, &source);
+        for (round, relu) in stage.rounds().zip(relus.by_ref()) {
+            let mut y = stage.differences(workers, round, &source, &best, mask);
             let all = Channels {
                 plane: y.len(),
                 threshold: &[0],
                 flip: &[0],
             };
             relu.evaluate(ch, workers, &mut y, &all)?;
-            for ((&at, &z), &b) in round.kept.iter().zip(&y).zip(&challenger) {
-                best[at as usize] = z.wrapping_add(b) & mask;
-            }
+            stage.update(workers, round, &source, &y, mask, &mut best);
         }
         source = best;
     }

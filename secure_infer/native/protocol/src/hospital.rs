@@ -351,19 +351,14 @@ impl Walk<'_> {
         let mut source = self.shares.get(s.input)?.clone();
         let mut relus = Vec::new();
         for stage in max_pool::stages(input.shape, s) {
-            let mut best = Zeroizing::new(max_pool::gather(&source, &stage.first));
-            for round in &stage.rounds {
-                let challenger = Zeroizing::new(max_pool::gather(&source, &round.challenger));
-                let mut y = Zeroizing::new(max_pool::gather(&best, &round.kept));
+            let mut best = Zeroizing::new(stage.begin(off.workers, &source));
+            for round in stage.rounds() {
+                let y = stage.differences(off.workers, round, &source, &best, mask);
+                let y = Zeroizing::new(y);
                 let mut fresh = Zeroizing::new(vec![0; y.len()]);
                 random::words(off.prg, mask, &mut fresh);
-                for (y, &b) in y.iter_mut().zip(challenger.iter()) {
-                    *y = y.wrapping_sub(b) & mask;
-                }
                 relus.push(relu::prepare_hospital(off, s.window, bits, &y, &fresh)?);
-                for ((&at, &r), &b) in round.kept.iter().zip(fresh.iter()).zip(challenger.iter()) {
-                    best[at as usize] = r.wrapping_add(b) & mask;
-                }
+                stage.update(off.workers, round, &source, &fresh, mask, &mut best);
             }
             source = best;
         }

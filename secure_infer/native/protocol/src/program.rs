@@ -511,8 +511,7 @@ impl Program {
             Step::ReluClipped(s) => 2 * self.value(s.out).len() as u64,
             Step::MaxPool(s) => crate::max_pool::stages(self.value(s.input).shape, s)
                 .iter()
-                .flat_map(|stage| stage.rounds.iter())
-                .map(|round| round.kept.len() as u64)
+                .flat_map(|stage| stage.rounds().map(|round| stage.comparisons(round) as u64))
                 .sum(),
             _ => 0,
         }
