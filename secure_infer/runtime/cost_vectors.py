@@ -3,6 +3,7 @@
 The same rules stand in the core, once each: `stripes` in ``native/protocol/src/relu.rs``,
 `lanes` and `groups` in ``native/protocol/src/lanes.rs``, `chunk_index_bits` in
 ``native/protocol/src/carry.rs``, the vectors of a max-pool in ``native/protocol/src/max_pool.rs``,
+`wrap_bits` in ``native/protocol/src/truncate.rs`` (`ot_bits`) and ``program.rs`` (`extension`),
 `polynomials` in ``native/lattice/src/layout.rs``.
 """
 
