@@ -8,7 +8,6 @@ use std::sync::Arc;
 use blindread_lattice::{DeveloperTicket, Prg};
 use blindread_pool::Workers;
 use rand_distr::{Distribution, Normal};
-use zeroize::Zeroizing;
 
 use crate::channel::{Channel, Kind, Phase};
 use crate::error::ProtocolError;
@@ -19,6 +18,7 @@ use crate::ot::Engines;
 use crate::plan::Plan;
 use crate::program::{Linear, MaxPool, Program, Relu, Step, StepId, Truncate, ring_mask};
 use crate::relu::{Channels, Compares, DeveloperOffline};
+use crate::secret::Secret;
 use crate::shares::{Share, Shares};
 use crate::truncate::Truncation;
 use crate::truncate_flow::Truncates;
@@ -187,7 +187,7 @@ impl Session {
         let plan = self.plan.clone();
         let program = plan.program();
         let workers = &self.workers;
-        let mut shares = Shares::new(&plan);
+        let mut shares = Shares::new(&plan, workers);
         for (id, (step, prepared)) in program.steps().iter().zip(ticket.steps).enumerate() {
             ch.enter(Phase::Online, id);
             match (step, prepared) {
@@ -206,12 +206,12 @@ impl Session {
                     shares.set(s.out, share);
                 }
                 (Step::Truncate(s), Prepared::Truncate(truncate)) => {
-                    let mut y = shares.get(s.input)?.to_vec();
+                    let mut y = shares.consume(id, s.input)?;
                     truncate.evaluate(ch, workers, &mut y)?;
                     shares.set(s.out, y);
                 }
                 (Step::Relu(s) | Step::ReluClipped(s), Prepared::Relus(relus, extension)) => {
-                    let mut y = shares.get(s.input)?.to_vec();
+                    let mut y = shares.consume(id, s.input)?;
                     for relu in relus {
                         let parameters = self.parameters.step(id);
                         y = evaluate_relu(ch, workers, relu, parameters, (program, s), y)?;
@@ -238,9 +238,9 @@ impl Session {
                         .collect();
                     wire::send_words(ch, Kind::Output, &noisy, value.ring_bits)?;
                 }
-                _ => shares.apply_local(&plan, step)?,
+                _ => shares.apply_local(id)?,
             }
-            shares.retire(&plan, id);
+            shares.retire(id);
         }
         ch.flush()?;
         Ok(())
@@ -270,14 +270,14 @@ fn prepare_linear(
     let remask = if part.masked_by_producer {
         None
     } else {
-        let mut difference = Zeroizing::new(vec![0; value.len()]);
+        let mut difference = Secret::from(vec![0; value.len()]);
         wire::recv_words(ch, Kind::Remask, &mut difference, value.ring_bits)?;
         Some(difference)
     };
-    let mut border = Zeroizing::new(vec![0; raster::border_len(&part.shape)]);
+    let mut border = Secret::from(vec![0; raster::border_len(&part.shape)]);
     wire::recv_words(ch, Kind::PaddingMasks, &mut border, value.ring_bits)?;
     let len = step.output().map_or(0, |out| program.value(out).len());
-    let mut share = Zeroizing::new(vec![0; len]);
+    let mut share = Secret::from(vec![0; len]);
     lattice
         .output_shares(
             &part.layout,

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use blindread_lattice::{HospitalSecret, Prg};
 use blindread_pool::Workers;
-use zeroize::Zeroizing;
 
 use crate::channel::{Channel, Kind, Phase};
 use crate::error::ProtocolError;
@@ -18,6 +17,7 @@ use crate::ot::Engines;
 use crate::plan::Plan;
 use crate::program::{MaxPool, Relu, Step, StepId, Truncate, ValueId, ring_mask};
 use crate::relu::{Answers, HospitalOffline};
+use crate::secret::Secret;
 use crate::shares::{Share, Shares};
 use crate::truncate::Truncation;
 use crate::{random, raster, relu, seed, truncate_flow, wire};
@@ -95,14 +95,14 @@ impl Session {
         ch.send(Kind::RingLwe, &sample)?;
         let plan = self.plan.clone();
         let mut walk = Walk {
-            shares: Shares::new(&plan),
+            shares: Shares::new(&plan, &self.workers),
             rasters: (0..plan.program().steps().len()).map(|_| None).collect(),
             secret: secret.with_workers(&self.workers),
             public_seed: &self.public_seed,
             plan: &plan,
         };
         let mut ticket = Ticket {
-            input_mask: Share::default(),
+            input_mask: Secret::new(0),
             steps: Vec::new(),
         };
         for (id, step) in plan.program().steps().iter().enumerate() {
@@ -117,7 +117,7 @@ impl Session {
             let prepared = match step {
                 Step::Input(s) => {
                     let mask = walk.choose(s.out, offline.prg)?;
-                    ticket.input_mask = Zeroizing::new(mask.clone());
+                    ticket.input_mask = Secret::copy(&mask);
                     walk.shares.set(s.out, mask);
                     Prepared::Answers(Vec::new())
                 }
@@ -129,14 +129,14 @@ impl Session {
                 Step::Relu(s) => Prepared::Answers(walk.relu(&mut offline, s, false)?),
                 Step::ReluClipped(s) => Prepared::Answers(walk.relu(&mut offline, s, true)?),
                 Step::MaxPool(s) => Prepared::Answers(walk.max_pool(&mut offline, s)?),
-                Step::Output(s) => Prepared::Output(walk.shares.get(s.input)?.clone()),
+                Step::Output(s) => Prepared::Output(Secret::copy(walk.shares.get(s.input)?)),
                 Step::Add(_) | Step::Concat(_) | Step::SumPool(_) | Step::Subsample(_) => {
-                    walk.shares.apply_local(&plan, step)?;
+                    walk.shares.apply_local(id)?;
                     Prepared::Answers(Vec::new())
                 }
             };
             ticket.steps.push(prepared);
-            walk.shares.retire(&plan, id);
+            walk.shares.retire(id);
         }
         ch.recv(Kind::Done, 0, &mut Vec::new())?;
         Ok(ticket)
@@ -203,7 +203,7 @@ fn signed(word: u32, bits: u32) -> i64 {
 
 /// The offline walk on H's masks.
 struct Walk<'a> {
-    shares: Shares,
+    shares: Shares<'a>,
     /// Lattice masks drawn before their linear step, by the step that makes its input.
     rasters: Vec<Option<Share>>,
     secret: HospitalSecret,
@@ -220,7 +220,7 @@ impl Walk<'_> {
             .program()
             .value(self.plan.program().steps()[id].inputs()[0])
             .ring_bits;
-        let mut padded = Zeroizing::new(vec![0; linear.shape.padded_len()]);
+        let mut padded = Secret::from(vec![0; linear.shape.padded_len()]);
         self.secret
             .input_masks(
                 &linear.layout,
@@ -316,19 +316,19 @@ impl Walk<'_> {
         clipped: bool,
     ) -> Result<Vec<Box<dyn Answers>>, ProtocolError> {
         let program = self.plan.program();
-        let target = Zeroizing::new(self.choose(s.out, off.prg)?);
+        let target = Secret::from(self.choose(s.out, off.prg)?);
         let bits = s.product_bits(program);
         let (mask, n) = (ring_mask(bits), target.len());
         let share = self.shares.get(s.input)?;
-        let mut targets = Zeroizing::new(target.iter().map(|&r| r & mask).collect::<Vec<_>>());
+        let mut targets = Secret::from(target.iter().map(|&r| r & mask).collect::<Vec<_>>());
         let relu = if clipped {
-            let mut second = Zeroizing::new(vec![0; n]);
+            let mut second = Secret::from(vec![0; n]);
             random::words(off.prg, mask, &mut second);
             for (first, &second) in targets.iter_mut().zip(second.iter()) {
                 *first = first.wrapping_add(second) & mask;
             }
-            let targets = Zeroizing::new([targets.as_slice(), second.as_slice()].concat());
-            let both = Zeroizing::new([share.as_slice(), share.as_slice()].concat());
+            let targets = Secret::from([&targets[..], &second[..]].concat());
+            let both = Secret::from([&share[..], &share[..]].concat());
             relu::prepare_hospital(off, s.window, bits, &both, &targets)?
         } else {
             relu::prepare_hospital(off, s.window, bits, share, &targets)?
@@ -348,14 +348,14 @@ impl Walk<'_> {
     ) -> Result<Vec<Box<dyn Answers>>, ProtocolError> {
         let input = self.plan.program().value(s.input);
         let (mask, bits) = (input.mask(), input.ring_bits);
-        let mut source = self.shares.get(s.input)?.clone();
+        let mut source = Secret::copy(self.shares.get(s.input)?);
         let mut relus = Vec::new();
         for stage in max_pool::stages(input.shape, s) {
-            let mut best = Zeroizing::new(stage.begin(off.workers, &source));
+            let mut best = Secret::from(stage.begin(off.workers, &source));
             for round in stage.rounds() {
                 let y = stage.differences(off.workers, round, &source, &best, mask);
-                let y = Zeroizing::new(y);
-                let mut fresh = Zeroizing::new(vec![0; y.len()]);
+                let y = Secret::from(y);
+                let mut fresh = Secret::from(vec![0; y.len()]);
                 random::words(off.prg, mask, &mut fresh);
                 relus.push(relu::prepare_hospital(off, s.window, bits, &y, &fresh)?);
                 stage.update(off.workers, round, &source, &fresh, mask, &mut best);

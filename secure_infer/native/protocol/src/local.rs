@@ -23,7 +23,7 @@ pub fn apply(program: &Program, step: &Step, inputs: &[&[u32]]) -> Option<Vec<u3
         Step::Concat(_) => {
             let mut joined = Vec::with_capacity(out.len());
             for input in inputs {
-                joined.extend(input.iter().map(|&x| x & mask));
+                join(input, mask, &mut joined);
             }
             Some(joined)
         }
@@ -38,6 +38,11 @@ pub fn apply(program: &Program, step: &Step, inputs: &[&[u32]]) -> Option<Vec<u3
         Step::Subsample(s) => Some(subsample(program.value(s.input), s.stride, inputs[0])),
         _ => None,
     }
+}
+
+/// Appends a share to others.
+pub(crate) fn join(input: &[u32], mask: u32, joined: &mut Vec<u32>) {
+    joined.extend(input.iter().map(|&x| x & mask));
 }
 
 fn subsample(input: &Value, stride: [usize; 2], share: &[u32]) -> Vec<u32> {

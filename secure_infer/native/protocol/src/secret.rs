@@ -20,10 +20,26 @@ impl<T: Copy + Default + Send> Secret<T> {
         Self(vec![T::default(); len])
     }
 
+    /// A copy.
+    pub(crate) fn copy(elements: &[T]) -> Self {
+        Self(elements.to_vec())
+    }
+
+    /// The elements themselves, which nobody erases any more.
+    pub(crate) fn take(mut self) -> Vec<T> {
+        std::mem::take(&mut self.0)
+    }
+
     /// Zeroes the elements now, with several threads, and gives up their memory.
     pub(crate) fn erase(&mut self, workers: &Workers) {
         workers.each(self.0.chunks_mut(BLOCK), zero);
         self.0 = Vec::new();
+    }
+}
+
+impl<T: Copy + Default + Send> From<Vec<T>> for Secret<T> {
+    fn from(elements: Vec<T>) -> Self {
+        Self(elements)
     }
 }
 

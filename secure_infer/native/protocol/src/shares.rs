@@ -1,52 +1,101 @@
 //! One party's shares of the values that are alive during a walk.
 
-use zeroize::Zeroizing;
+use blindread_pool::Workers;
 
 use crate::error::ProtocolError;
 use crate::local;
 use crate::plan::Plan;
 use crate::program::{Step, StepId, ValueId};
+use crate::secret::Secret;
 
 /// One party's share of one value, erased on drop.
-pub(crate) type Share = Zeroizing<Vec<u32>>;
+pub(crate) type Share = Secret<u32>;
 
-pub(crate) struct Shares(Vec<Option<Share>>);
+pub(crate) struct Shares<'a> {
+    plan: &'a Plan,
+    workers: &'a Workers,
+    shares: Vec<Option<Share>>,
+}
 
-impl Shares {
-    pub(crate) fn new(plan: &Plan) -> Self {
-        Self(plan.program().values().iter().map(|_| None).collect())
+impl<'a> Shares<'a> {
+    pub(crate) fn new(plan: &'a Plan, workers: &'a Workers) -> Self {
+        Self {
+            plan,
+            workers,
+            shares: plan.program().values().iter().map(|_| None).collect(),
+        }
     }
 
     pub(crate) fn get(&self, id: ValueId) -> Result<&Share, ProtocolError> {
-        self.0
+        self.shares
             .get(id)
             .and_then(Option::as_ref)
             .ok_or_else(|| ProtocolError::Argument(format!("value {id}: expected to be alive")))
     }
 
     pub(crate) fn set(&mut self, id: ValueId, share: Vec<u32>) {
-        self.0[id] = Some(Zeroizing::new(share));
+        self.shares[id] = Some(share.into());
+    }
+
+    /// A share that the step `id` may change: the share itself where no later step reads it, otherwise a copy.
+    pub(crate) fn consume(
+        &mut self,
+        id: StepId,
+        value: ValueId,
+    ) -> Result<Vec<u32>, ProtocolError> {
+        if self.plan.dead_after(id).any(|dead| dead == value)
+            && let Some(share) = self.shares[value].take()
+        {
+            return Ok(share.take());
+        }
+        Ok(self.get(value)?.to_vec())
     }
 
     /// Performs a local step.
-    pub(crate) fn apply_local(&mut self, plan: &Plan, step: &Step) -> Result<(), ProtocolError> {
+    pub(crate) fn apply_local(&mut self, id: StepId) -> Result<(), ProtocolError> {
+        let program = self.plan.program();
+        let step = &program.steps()[id];
+        if let Step::Concat(s) = step
+            && let [first, others @ ..] = s.inputs.as_slice()
+            && program.value(*first).ring_bits == program.value(s.out).ring_bits
+            && !others.contains(first)
+        {
+            // what a dense block has so far grows in place
+            let mut joined = self.consume(id, *first)?;
+            reserve(&mut joined, program.value(s.out).len());
+            for &other in others {
+                local::join(self.get(other)?, program.value(s.out).mask(), &mut joined);
+            }
+            self.set(s.out, joined);
+            return Ok(());
+        }
         let inputs: Vec<&[u32]> = step
             .inputs()
             .iter()
-            .map(|&id| self.get(id).map(|share| share.as_slice()))
+            .map(|&id| self.get(id).map(|share| &share[..]))
             .collect::<Result<_, _>>()?;
-        if let (Some(out), Some(share)) =
-            (step.output(), local::apply(plan.program(), step, &inputs))
-        {
+        if let (Some(out), Some(share)) = (step.output(), local::apply(program, step, &inputs)) {
             self.set(out, share);
         }
         Ok(())
     }
 
     /// Erases what no later step reads.
-    pub(crate) fn retire(&mut self, plan: &Plan, id: StepId) {
-        for value in plan.dead_after(id) {
-            self.0[value] = None;
+    pub(crate) fn retire(&mut self, id: StepId) {
+        for value in self.plan.dead_after(id) {
+            if let Some(mut share) = self.shares[value].take() {
+                share.erase(self.workers);
+            }
         }
+    }
+}
+
+/// Room for `len` elements, and for twice as many as there were, so that what grows often is rarely moved. The old
+/// place is erased.
+fn reserve(share: &mut Vec<u32>, len: usize) {
+    if share.capacity() < len {
+        let mut roomy = Vec::with_capacity(len.max(2 * share.len()));
+        roomy.extend_from_slice(share);
+        drop(Secret::from(std::mem::replace(share, roomy)));
     }
 }
