@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use blindread_lattice::{DeveloperTicket, Prg};
 use blindread_pool::Workers;
+use blindread_ring::widened;
 use rand_distr::{Distribution, Normal};
 
 use crate::channel::{Channel, Kind, Phase};
@@ -328,13 +329,27 @@ fn linear(
             .zip(d.chunks_exact(out.plane()))
             .zip(bias.chunks_exact(per_channel));
         for ((share, d), bias) in channels {
-            // one for the whole channel, or one for each of its elements
-            for ((y, &d), &bias) in share.iter_mut().zip(d).zip(bias.iter().cycle()) {
-                *y = y.wrapping_add(d).wrapping_add(bias) & out.mask();
-            }
+            widened(
+                #[inline(always)]
+                || add(share, d, bias, out.mask()),
+            );
         }
     });
     Ok(share)
+}
+
+/// y + d + bias, in place over y; one bias for the whole channel, or one for each of its elements.
+#[inline(always)]
+fn add(y: &mut [u32], d: &[u32], bias: &[u32], mask: u32) {
+    if let &[bias] = bias {
+        for (y, &d) in y.iter_mut().zip(d) {
+            *y = y.wrapping_add(d).wrapping_add(bias) & mask;
+        }
+    } else {
+        for ((y, &d), &bias) in y.iter_mut().zip(d).zip(bias) {
+            *y = y.wrapping_add(d).wrapping_add(bias) & mask;
+        }
+    }
 }
 
 fn evaluate_relu(

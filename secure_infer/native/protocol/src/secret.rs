@@ -1,4 +1,4 @@
-//! Vectors of secrets, erased when they are used up.
+//! Vectors of secrets, erased when they are used up, or part by part when each part is.
 
 use std::hint::black_box;
 use std::ops::{Deref, DerefMut};
@@ -30,9 +30,18 @@ impl<T: Copy + Default + Send> Secret<T> {
         std::mem::take(&mut self.0)
     }
 
+    /// Gives up the memory of elements that were [wiped](wipe) part by part.
+    pub(crate) fn release(&mut self)
+    where
+        T: PartialEq,
+    {
+        debug_assert!(self.0.iter().all(|element| *element == T::default()));
+        self.0 = Vec::new();
+    }
+
     /// Zeroes the elements now, with several threads, and gives up their memory.
     pub(crate) fn erase(&mut self, workers: &Workers) {
-        workers.each(self.0.chunks_mut(BLOCK), zero);
+        workers.each(self.0.chunks_mut(BLOCK), wipe);
         self.0 = Vec::new();
     }
 }
@@ -43,14 +52,15 @@ impl<T: Copy + Default + Send> From<Vec<T>> for Secret<T> {
     }
 }
 
-fn zero<T: Copy + Default>(elements: &mut [T]) {
+/// Zeroes elements, best while they are still in the cache.
+pub(crate) fn wipe<T: Copy + Default>(elements: &mut [T]) {
     elements.fill(T::default());
     black_box(elements);
 }
 
 impl<T: Copy + Default + Send> Drop for Secret<T> {
     fn drop(&mut self) {
-        zero(&mut self.0);
+        wipe(&mut self.0);
     }
 }
 

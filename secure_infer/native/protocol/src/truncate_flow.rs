@@ -11,7 +11,7 @@ use crate::lanes::{self, Bodies, STEP};
 use crate::program::ring_mask;
 use crate::random;
 use crate::relu::{Answers, DeveloperOffline, HospitalOffline, OFFLINE_STRIPE};
-use crate::secret::Secret;
+use crate::secret::{Secret, wipe};
 use crate::truncate::Truncation;
 use crate::wire;
 
@@ -163,7 +163,7 @@ impl<W: Word> HospitalTruncate<W> {
 
 impl<W: Word> Answers for HospitalTruncate<W> {
     fn answer(
-        self: Box<Self>,
+        mut self: Box<Self>,
         ch: &mut dyn Channel,
         workers: &Workers,
     ) -> Result<(), ProtocolError> {
@@ -174,8 +174,8 @@ impl<W: Word> Answers for HospitalTruncate<W> {
             let received = bodies.recv(ch, Kind::TruncateRequest, &batch, wire::bits_len)?;
             let lanes = received
                 .iter_mut()
-                .zip(batch.of(&self.zero))
-                .zip(batch.of(&self.one));
+                .zip(batch.of_mut(&mut self.zero))
+                .zip(batch.of_mut(&mut self.one));
             workers.each_with(&mut scratch, lanes, |scratch, ((body, zero), one)| {
                 let Scratch {
                     flips,
@@ -183,7 +183,7 @@ impl<W: Word> Answers for HospitalTruncate<W> {
                     body: answer,
                 } = scratch;
                 answer.clear();
-                let blocks = (zero.chunks(STEP).zip(one.chunks(STEP)))
+                let blocks = (zero.chunks_mut(STEP).zip(one.chunks_mut(STEP)))
                     .zip(body.chunks(wire::bits_len(STEP)));
                 for ((zero, one), request) in blocks {
                     let (flips, words) = (&mut flips[..zero.len()], &mut words[..zero.len()]);
@@ -195,11 +195,15 @@ impl<W: Word> Answers for HospitalTruncate<W> {
                         },
                     );
                     wire::put_words(words, bits, answer);
+                    wipe(zero);
+                    wipe(one);
                 }
                 swap(body, answer);
             });
             bodies.send(ch, Kind::TruncateAnswer)?;
         }
+        self.zero.release();
+        self.one.release();
         Ok(())
     }
 }
@@ -253,7 +257,7 @@ impl Truncates for Truncation {
 
 impl<W: Word> Truncates for DeveloperTruncate<W> {
     fn evaluate(
-        self: Box<Self>,
+        mut self: Box<Self>,
         ch: &mut dyn Channel,
         workers: &Workers,
         y: &mut [u32],
@@ -267,11 +271,11 @@ impl<W: Word> Truncates for DeveloperTruncate<W> {
                 let lanes = (bodies.of(&batch).iter_mut())
                     .zip(batch.of_mut(y))
                     .zip(batch.of_mut(&mut flips))
-                    .zip(batch.of(&self.choices));
+                    .zip(batch.of_mut(&mut self.choices));
                 workers.each(lanes, |(((body, y), flips), choices)| {
                     body.clear();
-                    let blocks =
-                        (y.chunks_mut(STEP).zip(flips.chunks_mut(STEP))).zip(choices.chunks(STEP));
+                    let blocks = (y.chunks_mut(STEP).zip(flips.chunks_mut(STEP)))
+                        .zip(choices.chunks_mut(STEP));
                     for ((y, flips), choices) in blocks {
                         widened(
                             #[inline(always)]
@@ -281,6 +285,7 @@ impl<W: Word> Truncates for DeveloperTruncate<W> {
                                 wire::put_bits(flips, body);
                             },
                         );
+                        wipe(choices);
                     }
                 });
                 bodies.send(ch, Kind::TruncateRequest)?;
@@ -291,13 +296,13 @@ impl<W: Word> Truncates for DeveloperTruncate<W> {
                 let lanes = (received.iter())
                     .zip(batch.of_mut(y))
                     .zip(batch.of(&flips))
-                    .zip(batch.of(&self.w));
+                    .zip(batch.of_mut(&mut self.w));
                 workers.try_each_with(
                     &mut scratch,
                     lanes,
                     |scratch: &mut Scratch<W>, (((body, y), flips), w)| {
                         let blocks = (y.chunks_mut(STEP).zip(flips.chunks(STEP)))
-                            .zip(w.chunks(STEP))
+                            .zip(w.chunks_mut(STEP))
                             .zip(body.chunks(len(STEP)));
                         for (((y, flips), w), answers) in blocks {
                             let words = &mut scratch.words[..y.len()];
@@ -306,12 +311,15 @@ impl<W: Word> Truncates for DeveloperTruncate<W> {
                                 #[inline(always)]
                                 || truncation.finish(y, flips, w, words),
                             );
+                            wipe(w);
                         }
                         Ok::<_, ProtocolError>(())
                     },
                 )?;
             }
         }
+        self.choices.release();
+        self.w.release();
         Ok(())
     }
 }

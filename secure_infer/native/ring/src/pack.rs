@@ -3,7 +3,7 @@
 use crate::simd::widened;
 
 /// An unsigned integer that holds ring elements.
-pub trait Word: Copy + Default + Send + Sync + 'static {
+pub trait Word: Copy + Default + PartialEq + Send + Sync + 'static {
     /// Bits of the type.
     const BITS: u32;
     /// The low bits of a word of 32 bits.

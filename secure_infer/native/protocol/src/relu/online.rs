@@ -1,6 +1,6 @@
 //! The online rounds of a vector of ReLUs, lane by lane (see [`crate::lanes`]) and inside of a lane block by block.
 
-use std::mem::{replace, swap};
+use std::mem::swap;
 use std::ops::Range;
 
 use blindread_pool::Workers;
@@ -13,6 +13,7 @@ use crate::error::ProtocolError;
 use crate::lanes::{self, Bodies, Lanes, STEP};
 use crate::mux;
 use crate::program::ring_mask;
+use crate::secret::{Secret, wipe};
 use crate::wire;
 
 /// Work space of one thread: one block, and a message that takes the place of the one that it is made from.
@@ -68,10 +69,10 @@ impl<W: Word> Answers for HospitalRelu<W> {
         self.tables
             .iter_mut()
             .chain(&mut self.pads)
-            .for_each(|tables| tables.erase(workers));
-        self.pi.erase(workers);
-        self.zero.erase(workers);
-        self.one.erase(workers);
+            .for_each(Secret::release);
+        self.pi.release();
+        self.zero.release();
+        self.one.release();
         Ok(())
     }
 }
@@ -79,7 +80,7 @@ impl<W: Word> Answers for HospitalRelu<W> {
 impl<W: Word> HospitalRelu<W> {
     /// Answers in place of D's indices.
     fn look_up(
-        &self,
+        &mut self,
         workers: &Workers,
         scratch: &mut [Scratch<W>],
         j: usize,
@@ -88,8 +89,8 @@ impl<W: Word> HospitalRelu<W> {
     ) {
         let entries = self.chunks[j].entries();
         let lanes = (bodies.of(batch).iter_mut())
-            .zip(batch.of(&self.tables[j]))
-            .zip(batch.of(&self.pads[j]));
+            .zip(batch.of_mut(&mut self.tables[j]))
+            .zip(batch.of_mut(&mut self.pads[j]));
         workers.each_with(scratch, lanes, |scratch, ((body, tables), pads)| {
             let Scratch {
                 bytes,
@@ -98,7 +99,7 @@ impl<W: Word> HospitalRelu<W> {
                 ..
             } = scratch;
             answer.clear();
-            let blocks = (tables.chunks(STEP).zip(pads.chunks(STEP)))
+            let blocks = (tables.chunks_mut(STEP).zip(pads.chunks_mut(STEP)))
                 .zip(body.chunks(wire::nibbles_len(STEP)));
             for ((tables, pads), indices) in blocks {
                 let (bytes, answers) = (&mut bytes[..tables.len()], &mut answers[..tables.len()]);
@@ -110,6 +111,8 @@ impl<W: Word> HospitalRelu<W> {
                         wire::put_tables(answers, entries, answer);
                     },
                 );
+                wipe(tables);
+                wipe(pads);
             }
             swap(body, answer);
         });
@@ -117,7 +120,7 @@ impl<W: Word> HospitalRelu<W> {
 
     /// Answers in place of D's ring elements.
     fn multiplex(
-        &self,
+        &mut self,
         workers: &Workers,
         scratch: &mut [Scratch<W>],
         batch: &Lanes,
@@ -125,9 +128,9 @@ impl<W: Word> HospitalRelu<W> {
     ) -> Result<(), ProtocolError> {
         let (bits, mask) = (self.out_bits, ring_mask(self.out_bits));
         let lanes = (requests.iter_mut())
-            .zip(batch.of(&self.zero))
-            .zip(batch.of(&self.one))
-            .zip(batch.of(&self.pi));
+            .zip(batch.of_mut(&mut self.zero))
+            .zip(batch.of_mut(&mut self.one))
+            .zip(batch.of_mut(&mut self.pi));
         workers.try_each_with(
             scratch,
             lanes,
@@ -136,8 +139,8 @@ impl<W: Word> HospitalRelu<W> {
                     bytes, words, body, ..
                 } = scratch;
                 body.clear();
-                let blocks = (zero.chunks(STEP).zip(one.chunks(STEP)))
-                    .zip(pi.chunks(STEP))
+                let blocks = (zero.chunks_mut(STEP).zip(one.chunks_mut(STEP)))
+                    .zip(pi.chunks_mut(STEP))
                     .zip(flips.chunks(wire::bits_len(STEP)))
                     .zip(elements.chunks(wire::words_len(STEP, bits)));
                 for ((((zero, one), pi), flips), elements) in blocks {
@@ -150,6 +153,9 @@ impl<W: Word> HospitalRelu<W> {
                             mux::answer(zero, one, pi, bytes, mask, words);
                         },
                     );
+                    wipe(zero);
+                    wipe(one);
+                    wipe(pi);
                     wire::put_words(words, bits, body);
                 }
                 swap(elements, body);
@@ -161,7 +167,7 @@ impl<W: Word> HospitalRelu<W> {
 
 /// D's state of the vector between the rounds.
 struct Evaluation<'a, W: Word> {
-    relu: &'a DeveloperRelu<W>,
+    relu: DeveloperRelu<W>,
     workers: &'a Workers,
     channels: &'a Channels<'a>,
     /// Carry masked by H, and after the last chunk the sign bit masked by H.
@@ -173,7 +179,7 @@ struct Evaluation<'a, W: Word> {
     elements: Bodies,
 }
 
-/// One lane of D's state.
+/// One lane of D's state, or one block of it.
 struct Lane<'a> {
     range: Range<usize>,
     y: &'a mut [u32],
@@ -197,7 +203,7 @@ fn lanes_of<'a>(
     })
 }
 
-impl<'a> Lane<'a> {
+impl Lane<'_> {
     /// The lane, block by block.
     fn blocks(&mut self) -> impl Iterator<Item = Lane<'_>> {
         let start = self.range.start;
@@ -211,6 +217,41 @@ impl<'a> Lane<'a> {
                 index,
             })
     }
+
+    /// The indices into the tables of a chunk.
+    fn ask(
+        &mut self,
+        chunk: Chunk,
+        centre: u32,
+        picks: &[u8],
+        deltas: &mut [u8],
+        body: &mut Vec<u8>,
+    ) {
+        let deltas = &mut deltas[..picks.len()];
+        widened(
+            #[inline(always)]
+            || {
+                carry::indices(chunk, self.y, centre, self.beta, self.index);
+                for ((delta, &index), &pick) in deltas.iter_mut().zip(&*self.index).zip(picks) {
+                    *delta = index ^ (pick & 15);
+                }
+                wire::put_nibbles(deltas, body);
+            },
+        );
+    }
+
+    /// The carries out of a chunk.
+    fn pick(&mut self, chunk: Chunk, picks: &mut [u8], tables: &mut [u16], answers: &[u8]) {
+        let tables = &mut tables[..picks.len()];
+        widened(
+            #[inline(always)]
+            || {
+                wire::get_tables(answers, chunk.entries(), tables);
+                carry::pick(tables, self.index, picks, self.beta);
+            },
+        );
+        wipe(picks);
+    }
 }
 
 impl<W: Word> Evaluation<'_, W> {
@@ -221,20 +262,25 @@ impl<W: Word> Evaluation<'_, W> {
         batch: &Lanes,
         y: &mut [u32],
     ) -> Result<(), ProtocolError> {
-        let (relu, channels) = (self.relu, self.channels);
-        let lanes = lanes_of(batch, y, &mut self.beta, &mut self.index).zip(self.bodies.of(batch));
-        self.workers
-            .each_with(&mut self.scratch, lanes, |scratch, (mut lane, body)| {
+        let (channels, chunk, centre) = (self.channels, self.relu.chunks[0], self.relu.centre);
+        let lanes = lanes_of(batch, y, &mut self.beta, &mut self.index)
+            .zip(batch.of(&self.relu.picks[0]))
+            .zip(self.bodies.of(batch));
+        self.workers.each_with(
+            &mut self.scratch,
+            lanes,
+            |scratch, ((mut lane, picks), body)| {
                 body.clear();
-                for mut block in lane.blocks() {
+                for (mut block, picks) in lane.blocks().zip(picks.chunks(STEP)) {
                     channels.shift(&block.range, block.y);
-                    relu.ask(0, &mut block, scratch, body);
+                    block.ask(chunk, centre, picks, &mut scratch.bytes, body);
                 }
-            });
+            },
+        );
         self.bodies.send(ch, Kind::ChunkIndices)
     }
 
-    /// The answers of chunk `j`, and the indices of the next chunk or, after the last, the multiplexer's request.
+    /// The answers of chunk `j`, and the indices of the next chunk.
     fn advance(
         &mut self,
         ch: &mut dyn Channel,
@@ -242,34 +288,98 @@ impl<W: Word> Evaluation<'_, W> {
         j: usize,
         y: &mut [u32],
     ) -> Result<(), ProtocolError> {
-        let (relu, channels) = (self.relu, self.channels);
-        let (entries, last) = (relu.chunks[j].entries(), j + 1 == relu.chunks.len());
-        let len = |n| wire::tables_len(n, entries);
+        let (centre, chunk, next) = (
+            self.relu.centre,
+            self.relu.chunks[j],
+            self.relu.chunks[j + 1],
+        );
+        let len = |n| wire::tables_len(n, chunk.entries());
+        let received = self.bodies.recv(ch, Kind::ChunkTables, batch, len)?;
+        let (picks, next_picks) = self.relu.picks.split_at_mut(j + 1);
+        let lanes = lanes_of(batch, y, &mut self.beta, &mut self.index)
+            .zip(batch.of_mut(&mut picks[j]).zip(batch.of(&next_picks[0])))
+            .zip(received);
+        self.workers.each_with(
+            &mut self.scratch,
+            lanes,
+            |scratch, ((mut lane, (picks, next_picks)), body)| {
+                scratch.body.clear();
+                let blocks = (lane.blocks().zip(body.chunks(len(STEP))))
+                    .zip(picks.chunks_mut(STEP).zip(next_picks.chunks(STEP)));
+                for ((mut block, answers), (picks, next_picks)) in blocks {
+                    block.pick(chunk, picks, &mut scratch.tables, answers);
+                    block.ask(
+                        next,
+                        centre,
+                        next_picks,
+                        &mut scratch.bytes,
+                        &mut scratch.body,
+                    );
+                }
+                swap(body, &mut scratch.body);
+            },
+        );
+        self.bodies.send(ch, Kind::ChunkIndices)
+    }
+
+    /// The answers of the last chunk, and the multiplexer's request.
+    fn request(
+        &mut self,
+        ch: &mut dyn Channel,
+        batch: &Lanes,
+        y: &mut [u32],
+    ) -> Result<(), ProtocolError> {
+        let last = self.relu.chunks.len() - 1;
+        let (chunk, centre, top) = (self.relu.chunks[last], self.relu.centre, self.relu.top);
+        let (channels, bits, mask) = (
+            self.channels,
+            self.relu.out_bits,
+            ring_mask(self.relu.out_bits),
+        );
+        let len = |n| wire::tables_len(n, chunk.entries());
         let received = self.bodies.recv(ch, Kind::ChunkTables, batch, len)?;
         let lanes = lanes_of(batch, y, &mut self.beta, &mut self.index)
+            .zip(batch.of_mut(&mut self.relu.picks[last]))
+            .zip(batch.of_mut(&mut self.relu.choices))
+            .zip(batch.of_mut(&mut self.relu.difference))
             .zip(received.iter_mut().zip(self.elements.of(batch)));
         self.workers.each_with(
             &mut self.scratch,
             lanes,
-            |scratch, (mut lane, (body, elements))| {
-                let mut request = std::mem::take(&mut scratch.body);
-                request.clear();
+            |scratch, ((((mut lane, picks), choices), difference), (body, elements))| {
+                let Scratch {
+                    tables,
+                    words,
+                    body: flips,
+                    ..
+                } = scratch;
+                flips.clear();
                 elements.clear();
-                for (mut block, answers) in lane.blocks().zip(body.chunks(len(STEP))) {
-                    relu.pick(j, &mut block, scratch, answers);
-                    if last {
-                        channels.flip(&block.range, block.beta);
-                        relu.request(&mut block, scratch, [&mut request, elements]);
-                    } else {
-                        relu.ask(j + 1, &mut block, scratch, &mut request);
-                    }
+                let blocks = (lane.blocks().zip(body.chunks(len(STEP))))
+                    .zip(picks.chunks_mut(STEP).zip(choices.chunks_mut(STEP)))
+                    .zip(difference.chunks_mut(STEP));
+                for (((mut block, answers), (picks, choices)), difference) in blocks {
+                    block.pick(chunk, picks, tables, answers);
+                    channels.flip(&block.range, block.beta);
+                    let Lane { y, beta, index, .. } = block;
+                    let words = &mut words[..y.len()];
+                    widened(
+                        #[inline(always)]
+                        || {
+                            for (beta, &y) in beta.iter_mut().zip(&*y) {
+                                *beta ^= 1 ^ (y.wrapping_add(centre) >> top & 1) as u8;
+                            }
+                            mux::request(beta, y, choices, difference, mask, index, words);
+                            wire::put_bits(index, flips);
+                        },
+                    );
+                    wire::put_words(words, bits, elements);
+                    wipe(choices);
+                    wipe(difference);
                 }
-                scratch.body = replace(body, request);
+                swap(body, flips);
             },
         );
-        if !last {
-            return self.bodies.send(ch, Kind::ChunkIndices);
-        }
         for (flips, elements) in (self.bodies.of(batch).iter()).zip(self.elements.of(batch)) {
             ch.send(Kind::MuxRequest, flips)?;
             ch.send(Kind::MuxRequest, elements)?;
@@ -284,87 +394,32 @@ impl<W: Word> Evaluation<'_, W> {
         batch: &Lanes,
         y: &mut [u32],
     ) -> Result<(), ProtocolError> {
-        let (relu, bits) = (self.relu, self.relu.out_bits);
+        let (bits, mask) = (self.relu.out_bits, ring_mask(self.relu.out_bits));
         let len = |n| wire::words_len(n, bits);
         let received = self.bodies.recv(ch, Kind::MuxAnswer, batch, len)?;
-        let lanes = lanes_of(batch, y, &mut self.beta, &mut self.index).zip(received.iter());
-        self.workers
-            .try_each_with(&mut self.scratch, lanes, |scratch, (mut lane, body)| {
-                for (block, answers) in lane.blocks().zip(body.chunks(len(STEP))) {
+        let lanes = lanes_of(batch, y, &mut self.beta, &mut self.index)
+            .zip(batch.of_mut(&mut self.relu.w))
+            .zip(batch.of_mut(&mut self.relu.tau))
+            .zip(received.iter());
+        self.workers.try_each_with(
+            &mut self.scratch,
+            lanes,
+            |scratch, (((mut lane, w), tau), body)| {
+                let blocks = (lane.blocks().zip(body.chunks(len(STEP))))
+                    .zip(w.chunks_mut(STEP).zip(tau.chunks_mut(STEP)));
+                for ((block, answers), (w, tau)) in blocks {
                     let words = &mut scratch.words[..block.y.len()];
                     wire::get_words(answers, bits, words)?;
-                    let (w, tau) = (&relu.w[block.range.clone()], &relu.tau[block.range]);
-                    let (beta, flips, mask) = (block.beta, block.index, ring_mask(bits));
                     widened(
                         #[inline(always)]
-                        || mux::finish(beta, flips, w, tau, mask, words, block.y),
+                        || mux::finish(block.beta, block.index, w, tau, mask, words, block.y),
                     );
+                    wipe(w);
+                    wipe(tau);
                 }
                 Ok(())
-            })
-    }
-}
-
-impl<W: Word> DeveloperRelu<W> {
-    /// The indices into the tables of chunk `j`.
-    fn ask(&self, j: usize, block: &mut Lane<'_>, scratch: &mut Scratch<W>, body: &mut Vec<u8>) {
-        let (chunk, picks): (Chunk, _) = (self.chunks[j], &self.picks[j][block.range.clone()]);
-        let deltas = &mut scratch.bytes[..picks.len()];
-        widened(
-            #[inline(always)]
-            || {
-                carry::indices(chunk, block.y, self.centre, block.beta, block.index);
-                for ((delta, &index), &pick) in deltas.iter_mut().zip(&*block.index).zip(picks) {
-                    *delta = index ^ (pick & 15);
-                }
-                wire::put_nibbles(deltas, body);
             },
-        );
-    }
-
-    /// The carries out of chunk `j`.
-    fn pick(&self, j: usize, block: &mut Lane<'_>, scratch: &mut Scratch<W>, answers: &[u8]) {
-        let picks = &self.picks[j][block.range.clone()];
-        let tables = &mut scratch.tables[..picks.len()];
-        widened(
-            #[inline(always)]
-            || {
-                wire::get_tables(answers, self.chunks[j].entries(), tables);
-                carry::pick(tables, block.index, picks, block.beta);
-            },
-        );
-    }
-
-    /// The multiplexer's request, from the carry into the top bit, to which the private sign was added.
-    fn request(
-        &self,
-        block: &mut Lane<'_>,
-        scratch: &mut Scratch<W>,
-        [flips, elements]: [&mut Vec<u8>; 2],
-    ) {
-        let choices = &self.choices[block.range.clone()];
-        let difference = &self.difference[block.range.clone()];
-        let words = &mut scratch.words[..choices.len()];
-        let (top, mask) = (self.top, ring_mask(self.out_bits));
-        widened(
-            #[inline(always)]
-            || {
-                for (beta, &y) in block.beta.iter_mut().zip(&*block.y) {
-                    *beta ^= 1 ^ (y.wrapping_add(self.centre) >> top & 1) as u8;
-                }
-                mux::request(
-                    block.beta,
-                    block.y,
-                    choices,
-                    difference,
-                    mask,
-                    block.index,
-                    words,
-                );
-                wire::put_bits(block.index, flips);
-            },
-        );
-        wire::put_words(words, self.out_bits, elements);
+        )
     }
 }
 
@@ -401,14 +456,14 @@ impl Channels<'_> {
 
 impl<W: Word> Compares for DeveloperRelu<W> {
     fn evaluate(
-        mut self: Box<Self>,
+        self: Box<Self>,
         ch: &mut dyn Channel,
         workers: &Workers,
         y: &mut [u32],
         channels: &Channels<'_>,
     ) -> Result<(), ProtocolError> {
         let mut evaluation = Evaluation {
-            relu: &*self,
+            relu: *self,
             workers,
             channels,
             beta: vec![0; y.len()],
@@ -417,25 +472,28 @@ impl<W: Word> Compares for DeveloperRelu<W> {
             bodies: Bodies::default(),
             elements: Bodies::default(),
         };
+        let last = evaluation.relu.chunks.len() - 1;
         for group in lanes::groups(y.len()) {
             for batch in group.batches(workers) {
                 evaluation.begin(ch, &batch, y)?;
             }
-            for j in 0..self.chunks.len() {
+            for j in 0..last {
                 for batch in group.batches(workers) {
                     evaluation.advance(ch, &batch, j, y)?;
                 }
             }
             for batch in group.batches(workers) {
+                evaluation.request(ch, &batch, y)?;
+            }
+            for batch in group.batches(workers) {
                 evaluation.finish(ch, &batch, y)?;
             }
         }
-        self.picks
-            .iter_mut()
-            .chain([&mut self.choices])
-            .for_each(|picks| picks.erase(workers));
-        for words in [&mut self.w, &mut self.tau, &mut self.difference] {
-            words.erase(workers);
+        let mut relu = evaluation.relu;
+        relu.picks.iter_mut().for_each(Secret::release);
+        relu.choices.release();
+        for words in [&mut relu.w, &mut relu.tau, &mut relu.difference] {
+            words.release();
         }
         Ok(())
     }
