@@ -45,8 +45,18 @@ from secure_infer.runtime.cost_ot import (
     Kind,
     OtCost,
 )
-from secure_infer.runtime.cost_vectors import POLYNOMIAL, chunk_index_bits, polynomials, wraps
-from secure_infer.runtime.program import Input, Linear, Output, Program, Step, Truncate
+from secure_infer.runtime.cost_vectors import POLYNOMIAL, chunk_index_bits, polynomials, wrap_bits, wraps
+from secure_infer.runtime.program import (
+    Input,
+    Linear,
+    MaxPool,
+    Output,
+    Program,
+    Relu,
+    ReluClipped,
+    Step,
+    Truncate,
+)
 from secure_infer.runtime.steps import sources
 
 Party = Literal["hospital", "developer"]
@@ -161,10 +171,11 @@ def _step(
     if isinstance(step, Linear):
         _add_linear(tally, program, step, predicted)
     elif isinstance(step, Truncate):
-        _add_truncation(tally, program.values[step.source].elements, wraps(program, step))
-    elif predicted.window is not None:
-        _add_comparisons(tally, predicted.comparisons, len(chunk_index_bits(predicted.window)))
-        _add_wraps(tally, wraps(program, step))
+        _add_truncation(tally, program, step)
+    elif isinstance(step, Relu | ReluClipped | MaxPool):
+        rings = (program.values[value].ring_bits for value in (step.source, step.out))
+        _add_comparisons(tally, predicted, _word(min(rings)))
+        _add_wraps(tally, program, step)
     elif isinstance(step, Input | Output):
         value = program.values[step.source if isinstance(step, Output) else step.out]
         for party in PARTIES:
@@ -200,25 +211,33 @@ def _add_linear(tally: _Tally, program: Program, step: Linear, predicted: StepPr
     tally["online", "developer", "memory_bytes"] += WORD * (read + 2 * made)
 
 
-def _add_truncation(tally: _Tally, elements: int, transfers: int) -> None:
-    """`elements` are shifted; where their wraps need an OT, H draws a mask for each."""
-    shares = 2 * WORD * elements
+def _word(bits: int) -> int:
+    """Bytes in which a ticket keeps a ring element."""
+    return WORD // 2 if bits <= 8 * WORD // 2 else WORD
+
+
+def _add_truncation(tally: _Tally, program: Program, step: Truncate) -> None:
+    """All elements are shifted; where their wraps need an OT, H draws a mask for each."""
+    shares = 2 * WORD * program.values[step.source].elements
     tally["offline", "hospital", "memory_bytes"] += shares
-    tally["offline", "hospital", "aes_blocks"] += WORD * transfers / 16
+    tally["offline", "hospital", "aes_blocks"] += WORD * wraps(program, step) / 16
     tally["online", "developer", "memory_bytes"] += shares
-    _add_wraps(tally, transfers)
+    _add_wraps(tally, program, step)
 
 
-def _add_wraps(tally: _Tally, transfers: int) -> None:
+def _add_wraps(tally: _Tally, program: Program, step: Step) -> None:
     """H keeps two answers, D a word and a choice; the masks of an extension follow from H's shares."""
+    transfers, word = wraps(program, step), _word(wrap_bits(program, step))
     for phase in PHASES:
-        tally[phase, "hospital", "memory_bytes"] += 2 * WORD * transfers
-        tally[phase, "developer", "memory_bytes"] += (WORD + 1) * transfers
+        tally[phase, "hospital", "memory_bytes"] += 2 * word * transfers
+        tally[phase, "developer", "memory_bytes"] += (word + 1) * transfers
 
 
-def _add_comparisons(tally: _Tally, comparisons: int, chunks: int) -> None:
+def _add_comparisons(tally: _Tally, predicted: StepPrediction, word: int) -> None:
     """H keeps a chunk's table and pads (16 bits each), two answers and pi; D picks, three words, a choice."""
-    hospital, developer = 4 * chunks + 2 * WORD + 1, chunks + 3 * WORD + 1
+    comparisons = predicted.comparisons
+    chunks = len(chunk_index_bits(predicted.window)) if predicted.window else 0
+    hospital, developer = 4 * chunks + 2 * word + 1, chunks + 3 * word + 1
     tally["offline", "hospital", "memory_bytes"] += comparisons * (hospital + 2 * WORD)
     tally["offline", "developer", "memory_bytes"] += comparisons * developer
     tally["online", "hospital", "memory_bytes"] += comparisons * hospital

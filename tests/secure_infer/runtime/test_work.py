@@ -82,7 +82,7 @@ def test_extension_takes_one_more_ot_and_keeps_its_material_but_draws_no_mask() 
         costs.append(work(program, predict(program))[1].amounts)
     less, more = costs
     for phase in ("offline", "online"):
-        for party, kept in (("hospital", 8), ("developer", 5)):
+        for party, kept in (("hospital", 4), ("developer", 3)):
             added = more[phase, party]["memory_bytes"] - less[phase, party]["memory_bytes"]
             assert added == RELUS * kept
     assert (
