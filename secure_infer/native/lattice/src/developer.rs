@@ -9,14 +9,14 @@ use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use crate::error::LatticeError;
+use crate::gaussian::Noise;
 use crate::hint::{SECRET, secret_len, unpack_ternary};
 use crate::hospital::KEY;
 use crate::layout::Layout;
 use crate::ntt::{Poly, forward, inverse, pointwise};
 use crate::params::{N, Q, Q_BITS};
 use crate::prg::Prg;
-use crate::rounding::{HALF, add_small, scale};
-use crate::sample::drowning;
+use crate::rounding::{HALF, scale};
 use crate::simd::widened;
 
 /// p_b of one image.
@@ -29,6 +29,7 @@ pub struct DeveloperTicket {
 struct Scratch {
     v: Poly,
     product: Poly,
+    noise: Noise,
     shares: Zeroizing<Vec<u32>>,
 }
 
@@ -90,6 +91,7 @@ impl DeveloperTicket {
             .map(|_| Scratch {
                 v: Poly::zero(),
                 product: Poly::zero(),
+                noise: Noise::new(),
                 shares: Zeroizing::new(vec![0; N]),
             })
             .collect();
@@ -118,24 +120,34 @@ impl DeveloperTicket {
         ring_bits: u32,
         prg: &mut Prg,
     ) -> Result<(), LatticeError> {
-        let Scratch { v, product, shares } = scratch;
+        let Scratch {
+            v,
+            product,
+            noise,
+            shares,
+        } = scratch;
         unpack_ternary(secret, v)?;
         forward(v);
         pointwise(v, &self.transformed, product);
         inverse(product);
-        let (product, shares) = (&mut product[..end], &mut shares[..end]);
-        product
-            .iter_mut()
-            .for_each(|value| *value = add_small(*value, drowning(prg)));
-        widened(|| round_products(product, ring_bits, shares));
+        let (product, shares) = (&product[..end], &mut shares[..end]);
+        let noise = noise.drowning(prg, end);
+        widened(|| round_products(product, noise, ring_bits, shares));
         Ok(())
     }
 }
 
-/// round_{q -> t}(x)
+/// round_{q -> t}(x + g)
 #[inline(always)]
-fn round_products(products: &[u64], ring_bits: u32, shares: &mut [u32]) {
-    for (&product, share) in products.iter().zip(shares) {
-        *share = scale(product, ring_bits, HALF) as u32 & ((1 << ring_bits) - 1);
+fn round_products(
+    products: &[u64],
+    noise: impl Iterator<Item = i64>,
+    ring_bits: u32,
+    shares: &mut [u32],
+) {
+    for ((&product, noise), share) in products.iter().zip(noise).zip(shares) {
+        // a multiple of q more or less makes a multiple of t
+        let sum = (product + Q).wrapping_add_signed(noise);
+        *share = scale(sum, ring_bits, HALF) as u32 & ((1 << ring_bits) - 1);
     }
 }

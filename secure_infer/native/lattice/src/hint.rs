@@ -13,10 +13,11 @@ use zeroize::Zeroizing;
 use crate::error::LatticeError;
 use crate::layout::Layout;
 use crate::ntt::{Poly, forward, inverse, multiply_add};
-use crate::params::{HINT_BITS, N};
+use crate::params::{HINT_BITS, N, Q};
 use crate::prg::Prg;
 use crate::rounding::{HALF, add_small, scale};
 use crate::sample::{Public, add_errors, lift, public, ternary};
+use crate::simd::widened;
 
 /// Bytes of one hint.
 pub(crate) const HINT: usize = N * HINT_BITS as usize / 8;
@@ -184,17 +185,10 @@ fn pack_ternary(values: &[i8]) -> Zeroizing<Vec<u8>> {
 /// [`LatticeError::Range`] for the code 3, [`LatticeError::Length`] for another number of bytes.
 pub(crate) fn unpack_ternary(bytes: &[u8], out: &mut Poly) -> Result<(), LatticeError> {
     LatticeError::check_len("secret", bytes.len(), SECRET)?;
-    let mut invalid = 0;
-    for (four, byte) in out.chunks_exact_mut(4).zip(bytes) {
-        invalid |= byte & (byte >> 1) & 0x55;
-        for (i, value) in four.iter_mut().enumerate() {
-            let (plus, minus) = (
-                u64::from(byte >> (2 * i) & 1),
-                u64::from(byte >> (2 * i + 1) & 1),
-            );
-            *value = plus | minus.wrapping_neg() & (crate::params::Q - 1);
-        }
-    }
+    let invalid = bytes
+        .iter()
+        .fold(0, |invalid, byte| invalid | byte & (byte >> 1) & 0x55);
+    widened(|| unpack_fours(bytes, out));
     if invalid == 0 {
         Ok(())
     } else {
@@ -202,10 +196,20 @@ pub(crate) fn unpack_ternary(bytes: &[u8], out: &mut Poly) -> Result<(), Lattice
     }
 }
 
+#[inline(always)]
+fn unpack_fours(bytes: &[u8], out: &mut Poly) {
+    for (four, byte) in out.as_chunks_mut::<4>().0.iter_mut().zip(bytes) {
+        *four = [0, 2, 4, 6].map(|shift| {
+            let code = u64::from(*byte) >> shift;
+            code & 1 | (code >> 1 & 1).wrapping_neg() & (Q - 1)
+        });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::params::{ERROR_PAIRS, Q};
+    use crate::params::ERROR_PAIRS;
     use blindread_ring::{ConvShape, ConvSpec, unpack_u64};
 
     /// The sum of shifted inputs, coefficient by coefficient, where shifts wrap with the other sign.

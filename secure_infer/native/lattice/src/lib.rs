@@ -21,6 +21,7 @@
 
 mod developer;
 mod error;
+mod gaussian;
 mod hint;
 mod hospital;
 mod layout;

@@ -129,13 +129,19 @@ pub(crate) fn inverse(values: &mut [u64; N]) {
 
 /// out = a * b, value by value.
 pub(crate) fn pointwise(a: &[u64; N], b: &[u64; N], out: &mut [u64; N]) {
-    out.fill(0);
-    multiply_add(a, b, out);
+    simd::pointwise(simd::set(), a, b, out);
 }
 
 /// sum += a * b, value by value.
 pub(crate) fn multiply_add(a: &[u64; N], b: &[u64; N], sum: &mut [u64; N]) {
     simd::multiply_add(simd::set(), a, b, sum);
+}
+
+/// The portable twin of [`pointwise`].
+pub(crate) fn pointwise_portable(a: &[u64; N], b: &[u64; N], out: &mut [u64; N]) {
+    for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
+        *out = multiply_mod(a, b);
+    }
 }
 
 /// The portable twin of [`multiply_add`].
@@ -300,6 +306,9 @@ mod tests {
                 (*values, *other) = (*start(), *start());
                 simd::multiply_add(set, &forth, &back, &mut values);
                 multiply_add_portable(&forth, &back, &mut other);
+                prop_assert!(values[..] == other[..], "{:?}", set);
+                simd::pointwise(set, &forth, &back, &mut values);
+                pointwise_portable(&forth, &back, &mut other);
                 prop_assert!(values[..] == other[..], "{:?}", set);
             }
         }

@@ -27,7 +27,7 @@ pub(crate) fn times_q(x: u64) -> u64 {
     (x << 50).wrapping_sub(x << 14).wrapping_add(x)
 }
 
-/// floor((x * 2^bits + add) / q) for x <= q, bits <= 36, add < q.
+/// floor((x * 2^bits + add) / q) for x < 4q, bits <= 36, add < q.
 ///
 /// The quotient estimated in f64 is off by at most one; the exact remainder, which fits a word however the product
 /// wraps, corrects it. No branch depends on x.
@@ -60,7 +60,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(20_000))]
         #[test]
-        fn scaling_equals_exact_division(x in 0..Q, bits in 8u32..=36, add in 0..Q) {
+        fn scaling_equals_exact_division(x in 0..4 * Q, bits in 8u32..=36, add in 0..Q) {
             let exact = ((u128::from(x) << bits) + u128::from(add)) / u128::from(Q);
             prop_assert_eq!(u128::from(scale(x, bits, add)), exact);
             prop_assert_eq!(times_q(x), x.wrapping_mul(Q));
@@ -76,10 +76,18 @@ mod tests {
     #[test]
     fn scaling_at_the_borders_equals_exact_division() {
         for bits in 8..=36 {
-            for quotient in [0u128, 1, 2, 77, (1 << bits) - 1, 1 << (bits - 1)] {
+            for quotient in [
+                0u128,
+                1,
+                2,
+                77,
+                (1 << bits) - 1,
+                1 << (bits - 1),
+                (4 << bits) - 1,
+            ] {
                 // the smallest x that reaches the quotient, and its neighbours
                 let least = (quotient * u128::from(Q)).div_ceil(1 << bits) as u64;
-                for x in [least.saturating_sub(1), least, least + 1].map(|x| x.min(Q - 1)) {
+                for x in [least.saturating_sub(1), least, least + 1].map(|x| x.min(4 * Q - 1)) {
                     for add in [0, 1, HALF, Q - 1] {
                         let exact = ((u128::from(x) << bits) + u128::from(add)) / u128::from(Q);
                         assert_eq!(u128::from(scale(x, bits, add)), exact);

@@ -1,12 +1,10 @@
-//! Polynomials drawn at random: public uniform ones, ternary secrets, small errors, wide Gaussians.
+//! Polynomials drawn at random: public uniform ones, ternary secrets, small errors.
 
-use rand_core::Rng;
-use rand_distr::{Distribution, StandardNormal};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::ntt::Poly;
-use crate::params::{DROWNING_STD, ERROR_PAIRS, N, Q, Q_BITS};
+use crate::params::{ERROR_PAIRS, N, Q, Q_BITS};
 use crate::prg::{BUFFER, Prg};
 use crate::rounding::add_small;
 use crate::simd::widened;
@@ -65,18 +63,24 @@ fn unpack50(bytes: &[u8], out: &mut [u64]) -> usize {
 
 /// Uniform over {-1, 0, 1}, as signed bytes.
 ///
-/// Two random bits make a value, 11 is drawn again: how often depends on rejected bits only.
+/// Two random bits make a value, 11 is drawn again: how often depends on rejected bits only. Every pair is written and
+/// the next one over it if it was rejected, so no branch depends on a value.
 pub(crate) fn ternary(prg: &mut Prg) -> Zeroizing<Vec<i8>> {
-    let mut out = Zeroizing::new(Vec::with_capacity(N));
-    while out.len() < N {
+    // the last byte may bring three values too many
+    let mut out = Zeroizing::new(vec![0; N + 3]);
+    let mut kept = 0;
+    while kept < N {
         for byte in prg.refill() {
             for pair in [byte & 3, byte >> 2 & 3, byte >> 4 & 3, byte >> 6] {
-                if pair < 3 && out.len() < N {
-                    out.push(pair as i8 - 1);
-                }
+                out[kept] = pair as i8 - 1;
+                kept += usize::from(pair < 3);
+            }
+            if kept >= N {
+                break;
             }
         }
     }
+    out.truncate(N);
     out
 }
 
@@ -107,12 +111,6 @@ fn add_errors_from(bytes: &[u8; BUFFER], values: &mut [u64]) {
         let minus = (word >> ERROR_PAIRS & MASK).count_ones() as i64;
         *value = add_small(*value, plus - minus);
     }
-}
-
-/// D's drowning noise for one coefficient.
-pub(crate) fn drowning(rng: &mut impl Rng) -> i64 {
-    let normal: f64 = StandardNormal.sample(rng);
-    (normal * DROWNING_STD) as i64
 }
 
 #[cfg(test)]
@@ -188,14 +186,5 @@ mod tests {
         let count = (50 * N) as f64;
         assert!((sum as f64 / count).abs() < 0.06);
         assert!((squares as f64 / count - 10.5).abs() < 0.3);
-    }
-
-    #[test]
-    fn drowning_noise_has_the_width_of_the_parameters() {
-        let mut prg = prg();
-        let squares: f64 = (0..20_000)
-            .map(|_| (drowning(&mut prg) as f64 / DROWNING_STD).powi(2))
-            .sum();
-        assert!((squares / 20_000.0 - 1.0).abs() < 0.06);
     }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::OnceLock;
 
-use crate::ntt::{forward_portable, inverse_portable, multiply_add_portable};
+use crate::ntt::{forward_portable, inverse_portable, multiply_add_portable, pointwise_portable};
 use crate::params::{N, Q};
 
 #[cfg(target_arch = "x86_64")]
@@ -111,7 +111,17 @@ pub(crate) fn multiply_add(set: Set, a: &[u64; N], b: &[u64; N], sum: &mut [u64;
         Set::Portable => multiply_add_portable(a, b, sum),
         // SAFETY: as in `forward`; a processor with IFMA has AVX2 and FMA.
         #[cfg(target_arch = "x86_64")]
-        Set::Avx2 | Set::Ifma => unsafe { avx2::multiply_add(a, b, sum) },
+        Set::Avx2 | Set::Ifma => unsafe { avx2::products::<true>(a, b, sum) },
+    }
+}
+
+/// out = a * b, value by value, a and b below q.
+pub(crate) fn pointwise(set: Set, a: &[u64; N], b: &[u64; N], out: &mut [u64; N]) {
+    match set {
+        Set::Portable => pointwise_portable(a, b, out),
+        // SAFETY: as in `multiply_add`.
+        #[cfg(target_arch = "x86_64")]
+        Set::Avx2 | Set::Ifma => unsafe { avx2::products::<false>(a, b, out) },
     }
 }
 

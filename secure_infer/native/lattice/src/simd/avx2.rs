@@ -138,9 +138,15 @@ fn from_words(words: __m256i) -> V {
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 fn to_words(x: V) -> __m256i {
-    let reduced = reduce(x);
-    let negative = _mm256_cmp_pd::<_CMP_LT_OQ>(reduced, _mm256_setzero_pd());
-    let positive = _mm256_add_pd(reduced, _mm256_and_pd(negative, _mm256_set1_pd(Q_FLOAT)));
+    below_q_to_words(reduce(x))
+}
+
+/// The same for a number between -q and q.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn below_q_to_words(x: V) -> __m256i {
+    let negative = _mm256_cmp_pd::<_CMP_LT_OQ>(x, _mm256_setzero_pd());
+    let positive = _mm256_add_pd(x, _mm256_and_pd(negative, _mm256_set1_pd(Q_FLOAT)));
     let magic = _mm256_set1_pd(MAGIC);
     _mm256_castpd_si256(_mm256_xor_pd(_mm256_add_pd(positive, magic), magic))
 }
@@ -385,23 +391,27 @@ pub(super) unsafe fn inverse(values: &mut [u64; N]) {
     }
 }
 
+/// out = a * b, or out += a * b if `ADD`, value by value.
+///
 /// # Safety
 /// The processor has AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn multiply_add(a: &[u64; N], b: &[u64; N], sum: &mut [u64; N]) {
+pub(super) unsafe fn products<const ADD: bool>(a: &[u64; N], b: &[u64; N], out: &mut [u64; N]) {
     for i in (0..N).step_by(4) {
         // SAFETY: i + 4 <= N.
         unsafe {
             let a = from_words(_mm256_loadu_si256(a.as_ptr().add(i).cast()));
             let b = from_words(_mm256_loadu_si256(b.as_ptr().add(i).cast()));
-            let at = sum.as_mut_ptr().add(i).cast();
+            let at = out.as_mut_ptr().add(i).cast();
             // b is up to q here, twice a root: the product is at most q (1/2 + 1/4 + 1/8)
             let quotient = _mm256_mul_pd(b, _mm256_set1_pd(Q_INVERSE));
-            let total = _mm256_add_pd(
-                from_words(_mm256_loadu_si256(at)),
-                multiply(a, [b, quotient]),
-            );
-            _mm256_storeu_si256(at, to_words(total));
+            let product = multiply(a, [b, quotient]);
+            let words = if ADD {
+                to_words(_mm256_add_pd(from_words(_mm256_loadu_si256(at)), product))
+            } else {
+                below_q_to_words(product)
+            };
+            _mm256_storeu_si256(at, words);
         }
     }
 }
