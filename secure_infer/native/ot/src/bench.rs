@@ -127,7 +127,7 @@ fn encode<const LARGE: bool>(group: &mut BenchmarkGroup<'_, WallTime>, field: &s
     group.bench_function(format!("ferret code, {field}, blocks"), |b| {
         b.iter(|| {
             for (rows, samples) in rows.iter().zip(&mut samples) {
-                backend.add_rows::<LARGE>(secret, rows, samples);
+                backend.add_rows::<LARGE>(secret, rows, samples, None);
             }
         });
     });
@@ -136,11 +136,12 @@ fn encode<const LARGE: bool>(group: &mut BenchmarkGroup<'_, WallTime>, field: &s
         .map(|i| (i * 7 % 16) as u8 & if LARGE { 15 } else { 1 })
         .collect();
     code::pack::<LARGE>(&elements, &mut choices);
-    let mut samples = vec![[0; GROUP]; GROUPS];
-    group.bench_function(format!("ferret code, {field}, choices"), |b| {
+    let mut sums = [0; GROUP];
+    group.bench_function(format!("ferret code, {field}, blocks and choices"), |b| {
         b.iter(|| {
             for (rows, samples) in rows.iter().zip(&mut samples) {
-                backend.add_choices::<LARGE>(&choices, rows, samples);
+                let choices = Some((&*choices, &mut sums));
+                backend.add_rows::<LARGE>(secret, rows, samples, choices);
             }
         });
     });

@@ -59,7 +59,7 @@ pub(crate) mod tree;
 pub use receiver::FerretReceiver;
 pub use sender::FerretSender;
 
-use code::{GROUP, Rows, Stream, WORDS};
+use code::{Choices, GROUP, Rows, Stream, WORDS};
 use params::{BIN, K, LOG_BIN, TREES};
 use tree::{Grower, Leaves};
 
@@ -159,6 +159,10 @@ impl Coins {
 /// What one party has of a round.
 trait Round: Sync {
     fn base(&self) -> &[u128; K];
+    /// The receiver's choices of the same elements.
+    fn choices(&self) -> Option<&Choices> {
+        None
+    }
     fn leaves(&self, grower: &Grower<'_>, tree: usize, leaves: &mut Leaves);
 }
 
@@ -313,10 +317,11 @@ impl Scratch {
         let first = number * (WORDS / 4) as u64;
         code.counter(*backend, CODE[usize::from(LARGE)], first, &mut *self.stream);
         backend.rows::<LARGE>(&self.stream, &mut self.rows);
-        backend.add_rows::<LARGE>(round.base(), &self.rows, &mut self.blocks);
+        self.u.fill(0);
+        let choices = round.choices().map(|table| (table, &mut *self.u));
+        backend.add_rows::<LARGE>(round.base(), &self.rows, &mut self.blocks, choices);
         Made {
             round,
-            rows: &self.rows,
             blocks: &mut self.blocks,
             other: &mut self.other,
             u: &mut self.u,
@@ -330,9 +335,8 @@ impl Scratch {
 /// A group that was just made.
 struct Made<'a, R> {
     round: &'a R,
-    rows: &'a Rows,
     blocks: &'a mut [u128; GROUP],
-    /// Room for the sender's other blocks, and for the receiver's choices.
+    /// Room for the sender's other blocks; sums of the receiver's choices, without errors.
     other: &'a mut [u128; GROUP],
     u: &'a mut [u8; GROUP],
     tree: usize,

@@ -63,7 +63,8 @@ impl RandomReads {
             return 0;
         };
         for group in 0..groups {
-            backend.add_rows::<false>(table, &self.rows[group % Self::GROUPS], &mut blocks);
+            let rows = &self.rows[group % Self::GROUPS];
+            backend.add_rows::<false>(table, rows, &mut blocks, None);
         }
         black_box(blocks);
         groups * GROUP * LOCALITY

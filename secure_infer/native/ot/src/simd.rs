@@ -160,40 +160,29 @@ impl Backend {
         }
     }
 
-    /// Adds to each choice the entries of its row times the choices of the secret.
-    pub(crate) fn add_choices<const LARGE: bool>(
-        self,
-        table: &Choices,
-        rows: &Rows,
-        out: &mut [u8; GROUP],
-    ) {
-        match self.0 {
-            Level::Portable => code::add_choices::<LARGE>(table, rows, out),
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: every level but `Portable` exists only where AVX2 was detected.
-            _ => unsafe { gather::add_choices::<LARGE>(table, rows, out) },
-        }
-    }
-
-    /// Adds to each block the entries of its row times the blocks of the secret.
+    /// Adds to each block the entries of its row times the blocks of the secret, and likewise to choices if there are
+    /// any: over F_2 while blocks are on their way from memory, which takes the longest there.
     pub(crate) fn add_rows<const LARGE: bool>(
         self,
         table: &[u128; K],
         rows: &Rows,
         blocks: &mut [u128; GROUP],
+        choices: Option<(&Choices, &mut [u8; GROUP])>,
     ) {
         match self.0 {
-            Level::Portable if LARGE => code::portable_add_multiples(table, rows, blocks),
-            Level::Portable => code::portable_add_blocks(table, rows, blocks),
+            Level::Portable => {
+                if LARGE {
+                    code::portable_add_multiples(table, rows, blocks);
+                } else {
+                    code::portable_add_blocks(table, rows, blocks);
+                }
+                if let Some((table, out)) = choices {
+                    code::add_choices::<LARGE>(table, rows, out);
+                }
+            }
             #[cfg(target_arch = "x86_64")]
             // SAFETY: every level but `Portable` exists only where AVX2 was detected.
-            _ => unsafe {
-                if LARGE {
-                    gather::add_multiples(table, rows, blocks);
-                } else {
-                    gather::add_blocks(table, rows, blocks);
-                }
-            },
+            _ => unsafe { gather::add_rows::<LARGE>(table, rows, blocks, choices) },
         }
     }
 

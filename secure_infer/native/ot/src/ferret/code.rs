@@ -58,18 +58,28 @@ pub(crate) fn pack<const LARGE: bool>(u: &[u8], table: &mut Choices) {
     }
 }
 
+/// The secret's element of a word's column, among other bits.
+#[inline(always)]
+fn element<const LARGE: bool>(table: &Choices, word: u32) -> u8 {
+    let (bits, per_word) = const { packing(LARGE) };
+    let column = (word >> 4) as usize;
+    (table[column / per_word % table.len()] >> (column % per_word * bits)) as u8
+}
+
+/// Sum of the secret's elements of a row, over F_2.
+#[inline(always)]
+pub(crate) fn choice(table: &Choices, row: &[u32; LOCALITY]) -> u8 {
+    let elements = row.iter().map(|word| element::<false>(table, *word));
+    elements.fold(0, |sum, element| sum ^ element) & 1
+}
+
 /// Adds, to each of `out`, the entries of its row times the secret's elements. Portable twin of the same code with AVX2.
 #[inline(always)]
 pub(crate) fn add_choices<const LARGE: bool>(table: &Choices, rows: &Rows, out: &mut [u8; GROUP]) {
-    let (bits, per_word) = const { packing(LARGE) };
     let rows = rows.as_chunks::<LOCALITY>().0;
-    let element = |word: u32| {
-        let column = (word >> 4) as usize;
-        (table[column / per_word % table.len()] >> (column % per_word * bits)) as u8
-    };
     if !LARGE {
         for (out, row) in out.iter_mut().zip(rows) {
-            *out ^= row.iter().fold(0, |sum, word| sum ^ element(*word)) & 1;
+            *out ^= choice(table, row);
         }
         return;
     }
@@ -78,7 +88,7 @@ pub(crate) fn add_choices<const LARGE: bool>(table: &Choices, rows: &Rows, out: 
     let mut powers = [[0_u8; GROUP]; 4];
     for place in 0..LOCALITY {
         for ((u, entry), row) in u.iter_mut().zip(&mut entries).zip(rows) {
-            *u = element(row[place]);
+            *u = element::<true>(table, row[place]);
             *entry = row[place] as u8;
         }
         for (bit, power) in powers.iter_mut().enumerate() {

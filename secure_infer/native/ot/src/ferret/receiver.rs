@@ -12,7 +12,6 @@ use super::{
 };
 use crate::engine::{OtKind, OtReceiverEngine, Refill};
 use crate::error::{OtError, check_len};
-use crate::simd::Backend;
 use crate::softspoken::{OtReceiver, pad_mask};
 
 /// Ferret receiver: random choices u, shares v with w = v + u*Delta.
@@ -81,6 +80,10 @@ impl Round for ReceiverRound {
         &self.base
     }
 
+    fn choices(&self) -> Option<&Choices> {
+        Some(&self.choices)
+    }
+
     fn leaves(&self, grower: &Grower<'_>, tree: usize, leaves: &mut Leaves) {
         let bin = &self.bins[tree];
         let others = grower.punctured(bin.error, &bin.known, leaves);
@@ -105,7 +108,7 @@ impl Samples {
         let u = self.u.as_chunks_mut::<GROUP>().0.iter_mut();
         let groups = self.v.as_chunks_mut::<GROUP>().0.iter_mut().zip(u);
         supply.groups(public, groups, |made, (v, u)| {
-            made.choices::<LARGE>(public.backend);
+            made.add_error();
             *u = *made.u;
             *v = *made.blocks;
         })
@@ -113,15 +116,13 @@ impl Samples {
 }
 
 impl Made<'_, ReceiverRound> {
-    /// Fills in u of the group: errors, then sums over rows.
-    fn choices<const LARGE: bool>(&mut self, backend: Backend) {
+    /// Completes u of the group by its error.
+    fn add_error(&mut self) {
         let bin = &self.round.bins[self.tree];
         let place = bin.error.wrapping_sub(self.first_leaf);
-        self.u.fill(0);
         if let Some(u) = self.u.get_mut(place) {
-            *u = bin.value;
+            *u ^= bin.value;
         }
-        backend.add_choices::<LARGE>(&self.round.choices, self.rows, self.u);
     }
 }
 
@@ -313,7 +314,7 @@ impl OtReceiverEngine for FerretReceiver {
         let out = omega.chunks_mut(GROUP).zip(pads.chunks_mut(GROUP));
         self.nibbles
             .groups(&self.public, out, |made, (omega, pads)| {
-                made.choices::<true>(*backend);
+                made.add_error();
                 omega.copy_from_slice(&made.u[..omega.len()]);
                 pick.mmo(*backend, made.blocks);
                 for (pad, hash) in pads.iter_mut().zip(made.blocks.iter()) {
@@ -338,7 +339,7 @@ impl OtReceiverEngine for FerretReceiver {
         let out = choices.chunks_mut(GROUP).zip(pads.chunks_mut(GROUP));
         self.bits
             .groups(&self.public, out, |made, (choices, pads)| {
-                made.choices::<false>(*backend);
+                made.add_error();
                 choices.copy_from_slice(&made.u[..choices.len()]);
                 hash.tmmo(*backend, TWEAK, made.tweak, made.blocks);
                 for (pad, hash) in pads.iter_mut().zip(made.blocks.iter()) {

@@ -29,12 +29,6 @@ pub(super) fn rows<const LARGE: bool>(stream: &Stream, rows: &mut Rows) {
     }
 }
 
-/// [`code::add_choices`].
-#[target_feature(enable = "avx2")]
-pub(super) fn add_choices<const LARGE: bool>(table: &Choices, rows: &Rows, out: &mut [u8; GROUP]) {
-    code::add_choices::<LARGE>(table, rows, out);
-}
-
 /// Rows between a block's prefetch and its use; with less, the multiplications over F_16 fill the window of the
 /// processor and few reads are under way.
 const AHEAD: usize = 8;
@@ -55,58 +49,92 @@ fn prefetch(table: &[u128; K], row: &[u32; LOCALITY]) {
     }
 }
 
+/// [`super::Backend::add_rows`].
 #[target_feature(enable = "avx2")]
-pub(super) fn add_blocks(table: &[u128; K], rows: &Rows, blocks: &mut [u128; GROUP]) {
+pub(super) fn add_rows<const LARGE: bool>(
+    table: &[u128; K],
+    rows: &Rows,
+    blocks: &mut [u128; GROUP],
+    choices: Option<(&Choices, &mut [u8; GROUP])>,
+) {
+    let Some((secret, out)) = choices else {
+        add_rows_and::<LARGE>(table, rows, blocks, |_, _| {});
+        return;
+    };
+    if LARGE {
+        add_rows_and::<true>(table, rows, blocks, |_, _| {});
+        code::add_choices::<true>(secret, rows, out);
+    } else {
+        add_rows_and::<false>(table, rows, blocks, |at, row| {
+            out[at] ^= code::choice(secret, row);
+        });
+    }
+}
+
+/// Adds to the blocks, and calls `and` for each row.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn add_rows_and<const LARGE: bool>(
+    table: &[u128; K],
+    rows: &Rows,
+    blocks: &mut [u128; GROUP],
+    mut and: impl FnMut(usize, &[u32; LOCALITY]),
+) {
     let rows = rows.as_chunks::<LOCALITY>().0;
     for (at, (sum, row)) in blocks.iter_mut().zip(rows).enumerate() {
         if let Some(later) = rows.get(at + AHEAD) {
             prefetch(table, later);
         }
-        // SAFETY: `sum` is a block, and `block` points to one of the K of `table`; no access needs alignment.
+        and(at, row);
+        let products = if LARGE {
+            multiples(table, row)
+        } else {
+            row_blocks(table, row)
+        };
+        // SAFETY: `sum` is a block; no access needs alignment.
         unsafe {
-            let mut total = _mm_loadu_si128((&raw const *sum).cast());
-            for word in row {
-                let block = _mm_loadu_si128(block(table, *word).cast());
-                total = _mm_xor_si128(total, block);
-            }
-            _mm_storeu_si128((&raw mut *sum).cast(), total);
+            let total = _mm_loadu_si128((&raw const *sum).cast());
+            _mm_storeu_si128((&raw mut *sum).cast(), _mm_xor_si128(total, products));
         }
     }
 }
 
+/// The sum of a row's blocks.
 #[target_feature(enable = "avx2")]
-pub(super) fn add_multiples(table: &[u128; K], rows: &Rows, blocks: &mut [u128; GROUP]) {
-    let rows = rows.as_chunks::<LOCALITY>().0;
-    for (at, (sum, row)) in blocks.iter_mut().zip(rows).enumerate() {
-        if let Some(later) = rows.get(at + AHEAD) {
-            prefetch(table, later);
-        }
-        let mut low = _mm256_setzero_si256();
-        let mut high = _mm256_setzero_si256();
-        for word in row {
-            let masks = &MASKS.0[(*word & 15) as usize];
-            // SAFETY: `block` points to a block of `table`; `masks` has 64 bytes and their alignment.
-            unsafe {
-                let block = _mm_loadu_si128(block(table, *word).cast());
-                let twice = _mm256_broadcastsi128_si256(block);
-                let pair = masks.as_ptr().cast::<__m256i>();
-                low = _mm256_xor_si256(low, _mm256_and_si256(twice, _mm256_load_si256(pair)));
-                high = _mm256_xor_si256(
-                    high,
-                    _mm256_and_si256(twice, _mm256_load_si256(pair.add(1))),
-                );
-            }
-        }
-        let pairs = _mm256_xor_si256(low, times_a(times_a(high)));
-        let odd = _mm256_castsi256_si128(times_a(_mm256_permute2x128_si256::<0x11>(pairs, pairs)));
-        // SAFETY: `sum` is a block; no access needs alignment.
+#[inline]
+fn row_blocks(table: &[u128; K], row: &[u32; LOCALITY]) -> __m128i {
+    let mut total = _mm_setzero_si128();
+    for word in row {
+        // SAFETY: `block` points to one of the K of `table`; the load has no alignment.
+        let block = unsafe { _mm_loadu_si128(block(table, *word).cast()) };
+        total = _mm_xor_si128(total, block);
+    }
+    total
+}
+
+/// The sum of a row's entries times its blocks.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn multiples(table: &[u128; K], row: &[u32; LOCALITY]) -> __m128i {
+    let mut low = _mm256_setzero_si256();
+    let mut high = _mm256_setzero_si256();
+    for word in row {
+        let masks = &MASKS.0[(*word & 15) as usize];
+        // SAFETY: `block` points to a block of `table`; `masks` has 64 bytes and their alignment.
         unsafe {
-            let total = _mm_loadu_si128((&raw const *sum).cast());
-            let even = _mm256_castsi256_si128(pairs);
-            let total = _mm_xor_si128(total, _mm_xor_si128(even, odd));
-            _mm_storeu_si128((&raw mut *sum).cast(), total);
+            let block = _mm_loadu_si128(block(table, *word).cast());
+            let twice = _mm256_broadcastsi128_si256(block);
+            let pair = masks.as_ptr().cast::<__m256i>();
+            low = _mm256_xor_si256(low, _mm256_and_si256(twice, _mm256_load_si256(pair)));
+            high = _mm256_xor_si256(
+                high,
+                _mm256_and_si256(twice, _mm256_load_si256(pair.add(1))),
+            );
         }
     }
+    let pairs = _mm256_xor_si256(low, times_a(times_a(high)));
+    let odd = times_a(_mm256_permute2x128_si256::<0x11>(pairs, pairs));
+    _mm_xor_si128(_mm256_castsi256_si128(pairs), _mm256_castsi256_si128(odd))
 }
 
 /// The generator of F_16 times every nibble.

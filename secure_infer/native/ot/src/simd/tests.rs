@@ -82,11 +82,14 @@ fn check_rows<const LARGE: bool>(backend: Backend, seed: u128, table: &[u128; K]
         backend.rows::<LARGE>(&stream, &mut rows);
         let mut blocks = [0; GROUP];
         blocks.copy_from_slice(&words(!seed, GROUP));
-        backend.add_rows::<LARGE>(table, &rows, &mut blocks);
+        backend.add_rows::<LARGE>(table, &rows, &mut blocks, None);
         let u: Vec<u8> = table.iter().map(|block| *block as u8 & mask).collect();
         let (mut choices, mut packed) = ([0; GROUP], [0; K / 16]);
         code::pack::<LARGE>(&u, &mut packed);
-        backend.add_choices::<LARGE>(&packed, &rows, &mut choices);
+        let mut again = [0; GROUP];
+        again.copy_from_slice(&words(!seed, GROUP));
+        backend.add_rows::<LARGE>(table, &rows, &mut again, Some((&packed, &mut choices)));
+        assert!(again == blocks);
         (rows, blocks, choices)
     };
     let expected = run(Backend::PORTABLE);
