@@ -10,6 +10,8 @@
 //! from one iterator, are all that is needed here.
 #![forbid(unsafe_code)]
 
+mod stream;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 

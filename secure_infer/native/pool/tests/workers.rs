@@ -118,3 +118,130 @@ fn number_out_of_range_is_refused() {
     let words = Workers::new(0).unwrap_err().to_string();
     assert_eq!(words, "threads: expected 1 to 256, got 0");
 }
+
+/// What the calling thread saw, in order: ("before" | "after", item).
+type Seen = Vec<(&'static str, usize)>;
+
+fn only(seen: &Seen, what: &str) -> Vec<usize> {
+    let of = seen.iter().filter(|(step, _)| *step == what);
+    of.map(|&(_, item)| item).collect()
+}
+
+#[test]
+fn a_stream_passes_the_caller_in_order_before_and_after_the_work() {
+    for threads in [1, 2, 3, 7] {
+        let workers = Workers::new(threads).unwrap();
+        for n in [0, 1, 2, 5, 1000] {
+            let (mut states, mut seen) = (vec![0; threads], Seen::new());
+            let items = (0..n).map(|i| (i, 0));
+            let result: Result<(), ()> = workers.stream(
+                &mut states,
+                &mut seen,
+                items,
+                |seen, (i, value)| {
+                    *value = 10 * *i;
+                    seen.push(("before", *i));
+                    Ok(())
+                },
+                |state, (_, value)| {
+                    *value += 1;
+                    *state += 1;
+                    Ok(())
+                },
+                |seen, (i, value)| {
+                    assert_eq!(*value, 10 * *i + 1);
+                    seen.push(("after", *i));
+                    Ok(())
+                },
+            );
+            result.unwrap();
+            let all: Vec<usize> = (0..n).collect();
+            assert_eq!(only(&seen, "before"), all);
+            assert_eq!(only(&seen, "after"), all);
+            assert_eq!(states.iter().sum::<usize>(), n);
+        }
+    }
+}
+
+#[test]
+fn a_stream_ends_with_the_first_error_in_order_and_nothing_after_it() {
+    for threads in [1, 2, 4] {
+        let workers = Workers::new(threads).unwrap();
+        for failing in ["before", "work", "after"] {
+            let (mut states, mut seen) = (vec![(); threads], Seen::new());
+            let fails = |step: &str, i: usize| match i {
+                50 | 51 if step == failing => Err((failing, i)),
+                _ => Ok(()),
+            };
+            let result = workers.stream(
+                &mut states,
+                &mut seen,
+                0..100,
+                |_, i| fails("before", *i),
+                |(), i| fails("work", *i),
+                |seen, i| {
+                    fails("after", *i)?;
+                    seen.push(("after", *i));
+                    Ok(())
+                },
+            );
+            assert_eq!(result, Err((failing, 50)));
+            let passed = only(&seen, "after");
+            assert_eq!(passed, (0..passed.len()).collect::<Vec<_>>());
+            assert!(passed.len() <= 50);
+            // the pool is as good as new
+            assert_eq!(workers.map(0..9, |i| i), (0..9).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn a_panic_in_a_stream_reaches_the_caller_and_leaves_nobody_waiting() {
+    for threads in [1, 2, 4] {
+        let workers = Workers::new(threads).unwrap();
+        for bad in [0, 7, 99] {
+            let caught = catch_unwind(AssertUnwindSafe(|| {
+                let work = |(): &mut (), i: &mut usize| {
+                    assert_ne!(*i, bad, "as planned");
+                    Ok::<_, ()>(())
+                };
+                let mut states = vec![(); threads];
+                workers.stream(
+                    &mut states,
+                    &mut (),
+                    0..100,
+                    |_, _| Ok(()),
+                    work,
+                    |_, _| Ok(()),
+                )
+            }));
+            assert!(caught.is_err());
+        }
+    }
+}
+
+#[test]
+fn a_stream_works_on_several_threads_while_the_caller_is_held_up() {
+    let workers = Workers::new(3).unwrap();
+    let barrier = Barrier::new(3);
+    // the caller waits before the third item until two others are at work on the first two
+    let result: Result<(), ()> = workers.stream(
+        &mut [(); 3],
+        &mut (),
+        0..3,
+        |(), i| {
+            if *i == 2 {
+                barrier.wait();
+            }
+            Ok(())
+        },
+        |(), i| {
+            if *i < 2 {
+                barrier.wait();
+            }
+            Ok(())
+        },
+        |(), _| Ok(()),
+    );
+    result.unwrap();
+}

@@ -170,37 +170,45 @@ impl<W: Word> Answers for HospitalTruncate<W> {
         let (truncation, bits) = (self.truncation, self.truncation.ot_bits());
         let mut scratch = scratch(workers);
         let mut bodies = Bodies::default();
-        for batch in lanes::groups(self.zero.len()).flat_map(|group| group.batches(workers)) {
-            let received = bodies.recv(ch, Kind::TruncateRequest, &batch, wire::bits_len)?;
-            let lanes = received
-                .iter_mut()
-                .zip(batch.of_mut(&mut self.zero))
-                .zip(batch.of_mut(&mut self.one));
-            workers.each_with(&mut scratch, lanes, |scratch, ((body, zero), one)| {
-                let Scratch {
-                    flips,
-                    words,
-                    body: answer,
-                } = scratch;
-                answer.clear();
-                let blocks = (zero.chunks_mut(STEP).zip(one.chunks_mut(STEP)))
-                    .zip(body.chunks(wire::bits_len(STEP)));
-                for ((zero, one), request) in blocks {
-                    let (flips, words) = (&mut flips[..zero.len()], &mut words[..zero.len()]);
-                    widened(
-                        #[inline(always)]
-                        || {
-                            wire::get_bits(request, flips);
-                            truncation.answer(zero, one, flips, words);
-                        },
-                    );
-                    wire::put_words(words, bits, answer);
-                    wipe(zero);
-                    wipe(one);
-                }
-                swap(body, answer);
-            });
-            bodies.send(ch, Kind::TruncateAnswer)?;
+        for group in lanes::groups(self.zero.len()) {
+            let lanes = (bodies.of(&group))
+                .zip(group.of_mut(&mut self.zero))
+                .zip(group.of_mut(&mut self.one));
+            workers.stream(
+                &mut scratch,
+                ch,
+                lanes,
+                |ch, ((body, zero), _)| {
+                    let len = wire::bits_len(zero.len());
+                    Ok::<_, ProtocolError>(ch.recv(Kind::TruncateRequest, len, body)?)
+                },
+                |scratch, ((body, zero), one)| {
+                    let Scratch {
+                        flips,
+                        words,
+                        body: answer,
+                    } = scratch;
+                    answer.clear();
+                    let blocks = (zero.chunks_mut(STEP).zip(one.chunks_mut(STEP)))
+                        .zip(body.chunks(wire::bits_len(STEP)));
+                    for ((zero, one), request) in blocks {
+                        let (flips, words) = (&mut flips[..zero.len()], &mut words[..zero.len()]);
+                        widened(
+                            #[inline(always)]
+                            || {
+                                wire::get_bits(request, flips);
+                                truncation.answer(zero, one, flips, words);
+                            },
+                        );
+                        wire::put_words(words, bits, answer);
+                        wipe(zero);
+                        wipe(one);
+                    }
+                    swap(*body, answer);
+                    Ok(())
+                },
+                |ch, ((body, _), _)| Ok(ch.send(Kind::TruncateAnswer, body)?),
+            )?;
         }
         self.zero.release();
         self.one.release();
@@ -267,12 +275,15 @@ impl<W: Word> Truncates for DeveloperTruncate<W> {
         let mut scratch = scratch(workers);
         let mut bodies = Bodies::default();
         for group in lanes::groups(y.len()) {
-            for batch in group.batches(workers) {
-                let lanes = (bodies.of(&batch).iter_mut())
-                    .zip(batch.of_mut(y))
-                    .zip(batch.of_mut(&mut flips))
-                    .zip(batch.of_mut(&mut self.choices));
-                workers.each(lanes, |(((body, y), flips), choices)| {
+            let lanes = (bodies.of(&group).zip(group.of_mut(y)))
+                .zip(group.of_mut(&mut flips))
+                .zip(group.of_mut(&mut self.choices));
+            workers.stream(
+                &mut scratch,
+                ch,
+                lanes,
+                |_, _| Ok::<_, ProtocolError>(()),
+                |_, (((body, y), flips), choices)| {
                     body.clear();
                     let blocks = (y.chunks_mut(STEP).zip(flips.chunks_mut(STEP)))
                         .zip(choices.chunks_mut(STEP));
@@ -287,36 +298,38 @@ impl<W: Word> Truncates for DeveloperTruncate<W> {
                         );
                         wipe(choices);
                     }
-                });
-                bodies.send(ch, Kind::TruncateRequest)?;
-            }
-            for batch in group.batches(workers) {
-                let len = |n| wire::words_len(n, bits);
-                let received = bodies.recv(ch, Kind::TruncateAnswer, &batch, len)?;
-                let lanes = (received.iter())
-                    .zip(batch.of_mut(y))
-                    .zip(batch.of(&flips))
-                    .zip(batch.of_mut(&mut self.w));
-                workers.try_each_with(
-                    &mut scratch,
-                    lanes,
-                    |scratch: &mut Scratch<W>, (((body, y), flips), w)| {
-                        let blocks = (y.chunks_mut(STEP).zip(flips.chunks(STEP)))
-                            .zip(w.chunks_mut(STEP))
-                            .zip(body.chunks(len(STEP)));
-                        for (((y, flips), w), answers) in blocks {
-                            let words = &mut scratch.words[..y.len()];
-                            wire::get_words(answers, bits, words)?;
-                            widened(
-                                #[inline(always)]
-                                || truncation.finish(y, flips, w, words),
-                            );
-                            wipe(w);
-                        }
-                        Ok::<_, ProtocolError>(())
-                    },
-                )?;
-            }
+                    Ok(())
+                },
+                |ch, (((body, _), _), _)| Ok(ch.send(Kind::TruncateRequest, body)?),
+            )?;
+            let len = |n| wire::words_len(n, bits);
+            let lanes = (bodies.of(&group).zip(group.of_mut(y)))
+                .zip(group.of(&flips))
+                .zip(group.of_mut(&mut self.w));
+            workers.stream(
+                &mut scratch,
+                ch,
+                lanes,
+                |ch, (((body, y), _), _)| {
+                    Ok::<_, ProtocolError>(ch.recv(Kind::TruncateAnswer, len(y.len()), body)?)
+                },
+                |scratch, (((body, y), flips), w)| {
+                    let blocks = (y.chunks_mut(STEP).zip(flips.chunks(STEP)))
+                        .zip(w.chunks_mut(STEP))
+                        .zip(body.chunks(len(STEP)));
+                    for (((y, flips), w), answers) in blocks {
+                        let words = &mut scratch.words[..y.len()];
+                        wire::get_words(answers, bits, words)?;
+                        widened(
+                            #[inline(always)]
+                            || truncation.finish(y, flips, w, words),
+                        );
+                        wipe(w);
+                    }
+                    Ok(())
+                },
+                |_, _| Ok(()),
+            )?;
         }
         self.choices.release();
         self.w.release();

@@ -43,28 +43,18 @@ impl<W: Word> Answers for HospitalRelu<W> {
         ch: &mut dyn Channel,
         workers: &Workers,
     ) -> Result<(), ProtocolError> {
-        let mut scratch = Scratch::for_all(workers);
-        let (mut bodies, mut requests) = (Bodies::default(), Vec::new());
+        let mut round = Round {
+            ch,
+            workers,
+            scratch: Scratch::for_all(workers),
+            bodies: Bodies::default(),
+            elements: Bodies::default(),
+        };
         for group in lanes::groups(self.pi.len()) {
             for j in 0..self.chunks.len() {
-                for batch in group.batches(workers) {
-                    bodies.recv(ch, Kind::ChunkIndices, &batch, wire::nibbles_len)?;
-                    self.look_up(workers, &mut scratch, j, &batch, &mut bodies);
-                    bodies.send(ch, Kind::ChunkTables)?;
-                }
+                self.look_up(&mut round, j, &group)?;
             }
-            for batch in group.batches(workers) {
-                requests.resize_with(batch.ranges().len(), <[Vec<u8>; 2]>::default);
-                for (lane, [flips, words]) in batch.ranges().zip(&mut requests) {
-                    let len = wire::words_len(lane.len(), self.out_bits);
-                    ch.recv(Kind::MuxRequest, wire::bits_len(lane.len()), flips)?;
-                    ch.recv(Kind::MuxRequest, len, words)?;
-                }
-                self.multiplex(workers, &mut scratch, &batch, &mut requests)?;
-                for [_, words] in &requests {
-                    ch.send(Kind::MuxAnswer, words)?;
-                }
-            }
+            self.multiplex(&mut round, &group)?;
         }
         self.tables
             .iter_mut()
@@ -77,64 +67,84 @@ impl<W: Word> Answers for HospitalRelu<W> {
     }
 }
 
+/// What every round of H takes.
+struct Round<'a, W> {
+    ch: &'a mut dyn Channel,
+    workers: &'a Workers,
+    scratch: Vec<Scratch<W>>,
+    bodies: Bodies,
+    /// The ring elements that follow the bits of a multiplexer request.
+    elements: Bodies,
+}
+
 impl<W: Word> HospitalRelu<W> {
-    /// Answers in place of D's indices.
+    /// Answers D's indices.
     fn look_up(
         &mut self,
-        workers: &Workers,
-        scratch: &mut [Scratch<W>],
+        round: &mut Round<'_, W>,
         j: usize,
-        batch: &Lanes,
-        bodies: &mut Bodies,
-    ) {
+        group: &Lanes,
+    ) -> Result<(), ProtocolError> {
         let entries = self.chunks[j].entries();
-        let lanes = (bodies.of(batch).iter_mut())
-            .zip(batch.of_mut(&mut self.tables[j]))
-            .zip(batch.of_mut(&mut self.pads[j]));
-        workers.each_with(scratch, lanes, |scratch, ((body, tables), pads)| {
-            let Scratch {
-                bytes,
-                tables: answers,
-                body: answer,
-                ..
-            } = scratch;
-            answer.clear();
-            let blocks = (tables.chunks_mut(STEP).zip(pads.chunks_mut(STEP)))
-                .zip(body.chunks(wire::nibbles_len(STEP)));
-            for ((tables, pads), indices) in blocks {
-                let (bytes, answers) = (&mut bytes[..tables.len()], &mut answers[..tables.len()]);
-                widened(
-                    #[inline(always)]
-                    || {
-                        wire::get_nibbles(indices, bytes);
-                        carry::answer(tables, pads, bytes, answers);
-                        wire::put_tables(answers, entries, answer);
-                    },
-                );
-                wipe(tables);
-                wipe(pads);
-            }
-            swap(body, answer);
-        });
+        let lanes = (round.bodies.of(group))
+            .zip(group.of_mut(&mut self.tables[j]))
+            .zip(group.of_mut(&mut self.pads[j]));
+        round.workers.stream(
+            &mut round.scratch,
+            round.ch,
+            lanes,
+            |ch, ((body, tables), _)| {
+                let len = wire::nibbles_len(tables.len());
+                Ok(ch.recv(Kind::ChunkIndices, len, body)?)
+            },
+            |scratch, ((body, tables), pads)| {
+                let Scratch {
+                    bytes,
+                    tables: answers,
+                    body: answer,
+                    ..
+                } = scratch;
+                answer.clear();
+                let blocks = (tables.chunks_mut(STEP).zip(pads.chunks_mut(STEP)))
+                    .zip(body.chunks(wire::nibbles_len(STEP)));
+                for ((tables, pads), indices) in blocks {
+                    let n = tables.len();
+                    let (bytes, answers) = (&mut bytes[..n], &mut answers[..n]);
+                    widened(
+                        #[inline(always)]
+                        || {
+                            wire::get_nibbles(indices, bytes);
+                            carry::answer(tables, pads, bytes, answers);
+                            wire::put_tables(answers, entries, answer);
+                        },
+                    );
+                    wipe(tables);
+                    wipe(pads);
+                }
+                swap(*body, answer);
+                Ok(())
+            },
+            |ch, ((body, _), _)| Ok(ch.send(Kind::ChunkTables, body)?),
+        )
     }
 
-    /// Answers in place of D's ring elements.
-    fn multiplex(
-        &mut self,
-        workers: &Workers,
-        scratch: &mut [Scratch<W>],
-        batch: &Lanes,
-        requests: &mut [[Vec<u8>; 2]],
-    ) -> Result<(), ProtocolError> {
+    /// Answers D's flips and ring elements.
+    fn multiplex(&mut self, round: &mut Round<'_, W>, group: &Lanes) -> Result<(), ProtocolError> {
         let (bits, mask) = (self.out_bits, ring_mask(self.out_bits));
-        let lanes = (requests.iter_mut())
-            .zip(batch.of_mut(&mut self.zero))
-            .zip(batch.of_mut(&mut self.one))
-            .zip(batch.of_mut(&mut self.pi));
-        workers.try_each_with(
-            scratch,
+        let lanes = (round.bodies.of(group).zip(round.elements.of(group)))
+            .zip(group.of_mut(&mut self.zero))
+            .zip(group.of_mut(&mut self.one))
+            .zip(group.of_mut(&mut self.pi));
+        round.workers.stream(
+            &mut round.scratch,
+            round.ch,
             lanes,
-            |scratch, ((([flips, elements], zero), one), pi)| {
+            |ch, ((((flips, elements), _), _), pi)| {
+                let n = pi.len();
+                ch.recv(Kind::MuxRequest, wire::bits_len(n), flips)?;
+                Ok(ch.recv(Kind::MuxRequest, wire::words_len(n, bits), elements)?)
+            },
+            |scratch, ((((flips, elements), zero), one), pi)| {
                 let Scratch {
                     bytes, words, body, ..
                 } = scratch;
@@ -158,9 +168,10 @@ impl<W: Word> HospitalRelu<W> {
                     wipe(pi);
                     wire::put_words(words, bits, body);
                 }
-                swap(elements, body);
+                swap(*elements, body);
                 Ok(())
             },
+            |ch, ((((_, elements), _), _), _)| Ok(ch.send(Kind::MuxAnswer, elements)?),
         )
     }
 }
@@ -188,13 +199,13 @@ struct Lane<'a> {
 }
 
 fn lanes_of<'a>(
-    batch: &Lanes,
+    group: &Lanes,
     y: &'a mut [u32],
     beta: &'a mut [u8],
     index: &'a mut [u8],
 ) -> impl Iterator<Item = Lane<'a>> + Send + use<'a> {
-    let state = batch.of_mut(beta).zip(batch.of_mut(index));
-    let lanes = batch.ranges().zip(batch.of_mut(y)).zip(state);
+    let state = group.of_mut(beta).zip(group.of_mut(index));
+    let lanes = group.ranges().zip(group.of_mut(y)).zip(state);
     lanes.map(|((range, y), (beta, index))| Lane {
         range,
         y,
@@ -259,32 +270,35 @@ impl<W: Word> Evaluation<'_, W> {
     fn begin(
         &mut self,
         ch: &mut dyn Channel,
-        batch: &Lanes,
+        group: &Lanes,
         y: &mut [u32],
     ) -> Result<(), ProtocolError> {
         let (channels, chunk, centre) = (self.channels, self.relu.chunks[0], self.relu.centre);
-        let lanes = lanes_of(batch, y, &mut self.beta, &mut self.index)
-            .zip(batch.of(&self.relu.picks[0]))
-            .zip(self.bodies.of(batch));
-        self.workers.each_with(
+        let lanes = lanes_of(group, y, &mut self.beta, &mut self.index)
+            .zip(group.of(&self.relu.picks[0]))
+            .zip(self.bodies.of(group));
+        self.workers.stream(
             &mut self.scratch,
+            ch,
             lanes,
-            |scratch, ((mut lane, picks), body)| {
+            |_, _| Ok(()),
+            |scratch, ((lane, picks), body)| {
                 body.clear();
                 for (mut block, picks) in lane.blocks().zip(picks.chunks(STEP)) {
                     channels.shift(&block.range, block.y);
                     block.ask(chunk, centre, picks, &mut scratch.bytes, body);
                 }
+                Ok(())
             },
-        );
-        self.bodies.send(ch, Kind::ChunkIndices)
+            |ch, (_, body)| Ok(ch.send(Kind::ChunkIndices, body)?),
+        )
     }
 
     /// The answers of chunk `j`, and the indices of the next chunk.
     fn advance(
         &mut self,
         ch: &mut dyn Channel,
-        batch: &Lanes,
+        group: &Lanes,
         j: usize,
         y: &mut [u32],
     ) -> Result<(), ProtocolError> {
@@ -294,15 +308,16 @@ impl<W: Word> Evaluation<'_, W> {
             self.relu.chunks[j + 1],
         );
         let len = |n| wire::tables_len(n, chunk.entries());
-        let received = self.bodies.recv(ch, Kind::ChunkTables, batch, len)?;
         let (picks, next_picks) = self.relu.picks.split_at_mut(j + 1);
-        let lanes = lanes_of(batch, y, &mut self.beta, &mut self.index)
-            .zip(batch.of_mut(&mut picks[j]).zip(batch.of(&next_picks[0])))
-            .zip(received);
-        self.workers.each_with(
+        let lanes = lanes_of(group, y, &mut self.beta, &mut self.index)
+            .zip(group.of_mut(&mut picks[j]).zip(group.of(&next_picks[0])))
+            .zip(self.bodies.of(group));
+        self.workers.stream(
             &mut self.scratch,
+            ch,
             lanes,
-            |scratch, ((mut lane, (picks, next_picks)), body)| {
+            |ch, ((lane, _), body)| Ok(ch.recv(Kind::ChunkTables, len(lane.y.len()), body)?),
+            |scratch, ((lane, (picks, next_picks)), body)| {
                 scratch.body.clear();
                 let blocks = (lane.blocks().zip(body.chunks(len(STEP))))
                     .zip(picks.chunks_mut(STEP).zip(next_picks.chunks(STEP)));
@@ -316,17 +331,18 @@ impl<W: Word> Evaluation<'_, W> {
                         &mut scratch.body,
                     );
                 }
-                swap(body, &mut scratch.body);
+                swap(*body, &mut scratch.body);
+                Ok(())
             },
-        );
-        self.bodies.send(ch, Kind::ChunkIndices)
+            |ch, (_, body)| Ok(ch.send(Kind::ChunkIndices, body)?),
+        )
     }
 
     /// The answers of the last chunk, and the multiplexer's request.
     fn request(
         &mut self,
         ch: &mut dyn Channel,
-        batch: &Lanes,
+        group: &Lanes,
         y: &mut [u32],
     ) -> Result<(), ProtocolError> {
         let last = self.relu.chunks.len() - 1;
@@ -337,16 +353,19 @@ impl<W: Word> Evaluation<'_, W> {
             ring_mask(self.relu.out_bits),
         );
         let len = |n| wire::tables_len(n, chunk.entries());
-        let received = self.bodies.recv(ch, Kind::ChunkTables, batch, len)?;
-        let lanes = lanes_of(batch, y, &mut self.beta, &mut self.index)
-            .zip(batch.of_mut(&mut self.relu.picks[last]))
-            .zip(batch.of_mut(&mut self.relu.choices))
-            .zip(batch.of_mut(&mut self.relu.difference))
-            .zip(received.iter_mut().zip(self.elements.of(batch)));
-        self.workers.each_with(
+        let lanes = lanes_of(group, y, &mut self.beta, &mut self.index)
+            .zip(group.of_mut(&mut self.relu.picks[last]))
+            .zip(group.of_mut(&mut self.relu.choices))
+            .zip(group.of_mut(&mut self.relu.difference))
+            .zip(self.bodies.of(group).zip(self.elements.of(group)));
+        self.workers.stream(
             &mut self.scratch,
+            ch,
             lanes,
-            |scratch, ((((mut lane, picks), choices), difference), (body, elements))| {
+            |ch, ((((lane, _), _), _), (body, _))| {
+                Ok(ch.recv(Kind::ChunkTables, len(lane.y.len()), body)?)
+            },
+            |scratch, ((((lane, picks), choices), difference), (body, elements))| {
                 let Scratch {
                     tables,
                     words,
@@ -377,34 +396,35 @@ impl<W: Word> Evaluation<'_, W> {
                     wipe(choices);
                     wipe(difference);
                 }
-                swap(body, flips);
+                swap(*body, flips);
+                Ok(())
             },
-        );
-        for (flips, elements) in (self.bodies.of(batch).iter()).zip(self.elements.of(batch)) {
-            ch.send(Kind::MuxRequest, flips)?;
-            ch.send(Kind::MuxRequest, elements)?;
-        }
-        Ok(())
+            |ch, (_, (flips, elements))| {
+                ch.send(Kind::MuxRequest, flips)?;
+                Ok(ch.send(Kind::MuxRequest, elements)?)
+            },
+        )
     }
 
     /// The multiplexer's answers; `y` becomes D's shares of the results.
     fn finish(
         &mut self,
         ch: &mut dyn Channel,
-        batch: &Lanes,
+        group: &Lanes,
         y: &mut [u32],
     ) -> Result<(), ProtocolError> {
         let (bits, mask) = (self.relu.out_bits, ring_mask(self.relu.out_bits));
         let len = |n| wire::words_len(n, bits);
-        let received = self.bodies.recv(ch, Kind::MuxAnswer, batch, len)?;
-        let lanes = lanes_of(batch, y, &mut self.beta, &mut self.index)
-            .zip(batch.of_mut(&mut self.relu.w))
-            .zip(batch.of_mut(&mut self.relu.tau))
-            .zip(received.iter());
-        self.workers.try_each_with(
+        let lanes = lanes_of(group, y, &mut self.beta, &mut self.index)
+            .zip(group.of_mut(&mut self.relu.w))
+            .zip(group.of_mut(&mut self.relu.tau))
+            .zip(self.bodies.of(group));
+        self.workers.stream(
             &mut self.scratch,
+            ch,
             lanes,
-            |scratch, (((mut lane, w), tau), body)| {
+            |ch, (((lane, _), _), body)| Ok(ch.recv(Kind::MuxAnswer, len(lane.y.len()), body)?),
+            |scratch, (((lane, w), tau), body)| {
                 let blocks = (lane.blocks().zip(body.chunks(len(STEP))))
                     .zip(w.chunks_mut(STEP).zip(tau.chunks_mut(STEP)));
                 for ((block, answers), (w, tau)) in blocks {
@@ -419,6 +439,7 @@ impl<W: Word> Evaluation<'_, W> {
                 }
                 Ok(())
             },
+            |_, _| Ok(()),
         )
     }
 }
@@ -474,20 +495,12 @@ impl<W: Word> Compares for DeveloperRelu<W> {
         };
         let last = evaluation.relu.chunks.len() - 1;
         for group in lanes::groups(y.len()) {
-            for batch in group.batches(workers) {
-                evaluation.begin(ch, &batch, y)?;
-            }
+            evaluation.begin(ch, &group, y)?;
             for j in 0..last {
-                for batch in group.batches(workers) {
-                    evaluation.advance(ch, &batch, j, y)?;
-                }
+                evaluation.advance(ch, &group, j, y)?;
             }
-            for batch in group.batches(workers) {
-                evaluation.request(ch, &batch, y)?;
-            }
-            for batch in group.batches(workers) {
-                evaluation.finish(ch, &batch, y)?;
-            }
+            evaluation.request(ch, &group, y)?;
+            evaluation.finish(ch, &group, y)?;
         }
         let mut relu = evaluation.relu;
         relu.picks.iter_mut().for_each(Secret::release);
