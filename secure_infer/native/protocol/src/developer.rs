@@ -202,8 +202,17 @@ impl Session {
                     let Checked::Linear(parameters) = self.parameters.step(id) else {
                         continue;
                     };
+                    let mut share = shares.fresh(program.value(s.out).len());
                     let input = shares.get(s.input)?;
-                    let share = linear(&plan, workers, (id, s), parameters, &prepared, input)?;
+                    linear(
+                        &plan,
+                        workers,
+                        (id, s),
+                        parameters,
+                        &prepared,
+                        input,
+                        &mut share,
+                    )?;
                     shares.set(s.out, share);
                 }
                 (Step::Truncate(s), Prepared::Truncate(truncate)) => {
@@ -212,10 +221,12 @@ impl Session {
                     shares.set(s.out, y);
                 }
                 (Step::Relu(s) | Step::ReluClipped(s), Prepared::Relus(relus, extension)) => {
-                    let mut y = shares.consume(id, s.input)?;
+                    let copies = if matches!(step, Step::Relu(_)) { 1 } else { 2 };
+                    let mut y = shares.fresh(copies * program.value(s.out).len());
                     for relu in relus {
+                        let input = shares.get(s.input)?;
                         let parameters = self.parameters.step(id);
-                        y = evaluate_relu(ch, workers, relu, parameters, (program, s), y)?;
+                        evaluate_relu(ch, workers, relu, parameters, (program, s), input, &mut y)?;
                     }
                     if let Some(extension) = extension {
                         extension.evaluate(ch, workers, &mut y)?;
@@ -303,7 +314,8 @@ fn linear(
     parameters: &LinearParameters,
     prepared: &PreparedLinear,
     input: &[u32],
-) -> Result<Vec<u32>, ProtocolError> {
+    share: &mut [u32],
+) -> Result<(), ProtocolError> {
     let (shape, out) = (&plan.linear(id)?.shape, plan.program().value(step.out));
     let remasked: Option<Vec<u32>> = prepared.remask.as_ref().map(|remask| {
         input
@@ -315,8 +327,7 @@ fn linear(
     let map = remasked.as_deref().unwrap_or(input);
     let border: Vec<u32> = prepared.border.iter().map(|&r| r.wrapping_neg()).collect();
     let padded = raster::join(workers, shape, map, &border);
-    let mut share = vec![0; out.len()];
-    parameters.kernel.apply_with(workers, &padded, &mut share);
+    parameters.kernel.apply_with(workers, &padded, share);
     let at_once = raster::channels_at_once(out.plane());
     let per_channel = parameters.bias.len() / out.shape[0];
     let blocks = share
@@ -335,7 +346,7 @@ fn linear(
             );
         }
     });
-    Ok(share)
+    Ok(())
 }
 
 /// y + d + bias, in place over y; one bias for the whole channel, or one for each of its elements.
@@ -358,8 +369,9 @@ fn evaluate_relu(
     relu: Box<dyn Compares>,
     parameters: &Checked,
     (program, step): (&Program, &Relu),
-    mut y: Vec<u32>,
-) -> Result<Vec<u32>, ProtocolError> {
+    input: &[u32],
+    y: &mut Vec<u32>,
+) -> Result<(), ProtocolError> {
     let plane = program.value(step.out).plane();
     match parameters {
         Checked::Relu { threshold, flip } => {
@@ -368,11 +380,11 @@ fn evaluate_relu(
                 threshold,
                 flip,
             };
-            relu.evaluate(ch, workers, &mut y, &channels)?;
+            relu.evaluate(ch, workers, input, y, &channels)?;
         }
         Checked::ReluClipped { threshold, ceiling } => {
-            let n = y.len();
-            y.extend_from_within(..);
+            let n = input.len();
+            let twice = Secret::from([input, input].concat());
             let above = threshold.iter().zip(ceiling);
             let above = above.map(|(&threshold, &ceiling)| threshold.wrapping_sub(ceiling));
             let thresholds: Vec<u32> = threshold.iter().copied().chain(above).collect();
@@ -381,7 +393,7 @@ fn evaluate_relu(
                 threshold: &thresholds,
                 flip: &vec![0; thresholds.len()],
             };
-            relu.evaluate(ch, workers, &mut y, &channels)?;
+            relu.evaluate(ch, workers, &twice, y, &channels)?;
             let (first, second) = y.split_at_mut(n);
             let mask = ring_mask(step.product_bits(program));
             for (first, &second) in first.iter_mut().zip(&*second) {
@@ -395,7 +407,7 @@ fn evaluate_relu(
             ));
         }
     }
-    Ok(y)
+    Ok(())
 }
 
 fn evaluate_max_pool(
@@ -413,13 +425,14 @@ fn evaluate_max_pool(
     for stage in max_pool::stages(value.shape, step) {
         let mut best = stage.begin(workers, &source);
         for (round, relu) in stage.rounds().zip(relus.by_ref()) {
-            let mut y = stage.differences(workers, round, &source, &best, mask);
+            let differences = stage.differences(workers, round, &source, &best, mask);
+            let mut y = vec![0; differences.len()];
             let all = Channels {
                 plane: y.len(),
                 threshold: &[0],
                 flip: &[0],
             };
-            relu.evaluate(ch, workers, &mut y, &all)?;
+            relu.evaluate(ch, workers, &differences, &mut y, &all)?;
             stage.update(workers, round, &source, &y, mask, &mut best);
         }
         source = best;

@@ -39,10 +39,11 @@ impl<T: Copy + Default + Send> Secret<T> {
         self.0 = Vec::new();
     }
 
-    /// Zeroes the elements now, with several threads, and gives up their memory.
-    pub(crate) fn erase(&mut self, workers: &Workers) {
-        workers.each(self.0.chunks_mut(BLOCK), wipe);
-        self.0 = Vec::new();
+    /// Zeroes the elements now, with several threads; the memory that they were in.
+    pub(crate) fn erase(self, workers: &Workers) -> Vec<T> {
+        let mut elements = self.take();
+        workers.each(elements.chunks_mut(BLOCK), wipe);
+        elements
     }
 }
 

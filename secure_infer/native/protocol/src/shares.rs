@@ -15,7 +15,12 @@ pub(crate) struct Shares<'a> {
     plan: &'a Plan,
     workers: &'a Workers,
     shares: Vec<Option<Share>>,
+    /// Erased vectors that are used again: fresh memory costs as much as a pass over it.
+    spare: Vec<Vec<u32>>,
 }
+
+/// Vectors kept for use again.
+const SPARE: usize = 4;
 
 impl<'a> Shares<'a> {
     pub(crate) fn new(plan: &'a Plan, workers: &'a Workers) -> Self {
@@ -23,6 +28,7 @@ impl<'a> Shares<'a> {
             plan,
             workers,
             shares: plan.program().values().iter().map(|_| None).collect(),
+            spare: Vec::new(),
         }
     }
 
@@ -35,6 +41,15 @@ impl<'a> Shares<'a> {
 
     pub(crate) fn set(&mut self, id: ValueId, share: Vec<u32>) {
         self.shares[id] = Some(share.into());
+    }
+
+    /// A vector of `len` zeros.
+    pub(crate) fn fresh(&mut self, len: usize) -> Vec<u32> {
+        let fits = |vector: &Vec<u32>| (vector.len() < len, vector.len().abs_diff(len));
+        let best = (0..self.spare.len()).min_by_key(|&index| fits(&self.spare[index]));
+        let mut vector = best.map_or_else(Vec::new, |index| self.spare.swap_remove(index));
+        vector.resize(len, 0);
+        vector
     }
 
     /// A share that the step `id` may change: the share itself where no later step reads it, otherwise a copy.
@@ -83,8 +98,11 @@ impl<'a> Shares<'a> {
     /// Erases what no later step reads.
     pub(crate) fn retire(&mut self, id: StepId) {
         for value in self.plan.dead_after(id) {
-            if let Some(mut share) = self.shares[value].take() {
-                share.erase(self.workers);
+            if let Some(share) = self.shares[value].take() {
+                let erased = share.erase(self.workers);
+                if self.spare.len() < SPARE {
+                    self.spare.push(erased);
+                }
             }
         }
     }

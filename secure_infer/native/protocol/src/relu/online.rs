@@ -271,21 +271,25 @@ impl<W: Word> Evaluation<'_, W> {
         &mut self,
         ch: &mut dyn Channel,
         group: &Lanes,
+        input: &[u32],
         y: &mut [u32],
     ) -> Result<(), ProtocolError> {
         let (channels, chunk, centre) = (self.channels, self.relu.chunks[0], self.relu.centre);
         let lanes = lanes_of(group, y, &mut self.beta, &mut self.index)
-            .zip(group.of(&self.relu.picks[0]))
+            .zip(group.of(input).zip(group.of(&self.relu.picks[0])))
             .zip(self.bodies.of(group));
         self.workers.stream(
             &mut self.scratch,
             ch,
             lanes,
             |_, _| Ok(()),
-            |scratch, ((lane, picks), body)| {
+            |scratch, ((lane, (input, picks)), body)| {
                 body.clear();
-                for (mut block, picks) in lane.blocks().zip(picks.chunks(STEP)) {
-                    channels.shift(&block.range, block.y);
+                let blocks = lane
+                    .blocks()
+                    .zip(input.chunks(STEP).zip(picks.chunks(STEP)));
+                for (mut block, (input, picks)) in blocks {
+                    channels.shift(&block.range, input, block.y);
                     block.ask(chunk, centre, picks, &mut scratch.bytes, body);
                 }
                 Ok(())
@@ -456,11 +460,11 @@ impl Channels<'_> {
         })
     }
 
-    fn shift(&self, range: &Range<usize>, y: &mut [u32]) {
+    fn shift(&self, range: &Range<usize>, input: &[u32], y: &mut [u32]) {
         for (channel, at) in self.parts(range) {
             let threshold = self.threshold[channel];
-            for y in &mut y[at] {
-                *y = y.wrapping_add(threshold);
+            for (y, &input) in y[at.clone()].iter_mut().zip(&input[at]) {
+                *y = input.wrapping_add(threshold);
             }
         }
     }
@@ -480,6 +484,7 @@ impl<W: Word> Compares for DeveloperRelu<W> {
         self: Box<Self>,
         ch: &mut dyn Channel,
         workers: &Workers,
+        input: &[u32],
         y: &mut [u32],
         channels: &Channels<'_>,
     ) -> Result<(), ProtocolError> {
@@ -495,7 +500,7 @@ impl<W: Word> Compares for DeveloperRelu<W> {
         };
         let last = evaluation.relu.chunks.len() - 1;
         for group in lanes::groups(y.len()) {
-            evaluation.begin(ch, &group, y)?;
+            evaluation.begin(ch, &group, input, y)?;
             for j in 0..last {
                 evaluation.advance(ch, &group, j, y)?;
             }
