@@ -141,7 +141,7 @@ impl ConvKernel {
         self.apply_with(&Workers::one(), padded, out);
     }
 
-    /// As [`Self::apply`], with the output channels divided among threads.
+    /// As [`Self::apply`], divided among threads: by pixels of large maps, else by output channels.
     pub fn apply_with(&self, workers: &Workers, padded: &[u32], out: &mut [u32]) {
         debug_assert_eq!(
             (padded.len(), out.len()),
@@ -175,28 +175,64 @@ impl ConvKernel {
     }
 
     /// The convolution of phases: `planes[C * phases, height, width]`.
-    fn apply_planes(&self, workers: &Workers, planes: &[u32], mut out: &mut [u32]) {
+    fn apply_planes(&self, workers: &Workers, planes: &[u32], out: &mut [u32]) {
         let products = self.shape.out_len() * self.shape.group_inputs() * self.phases.taps.len();
-        let count = match workers.threads() {
-            1 => 1,
+        let threads = match workers.threads() {
             _ if products < MIN_PRODUCTS => 1,
-            threads => PARTS_PER_THREAD * threads,
+            threads => threads,
         };
+        let (groups, outputs) = (self.shape.spec().groups, self.shape.group_outputs());
+        let positions = self.positions();
+        let tiles = positions.div_ceil(self.plan.tile);
+        let count = if threads == 1 {
+            1
+        } else {
+            PARTS_PER_THREAD * threads
+        };
+        let parts: Vec<Part> = if threads > 1 && (tiles >= count || tiles == threads) {
+            // nobody fills the same slab twice
+            let count = count.min(tiles);
+            let edge = |i| positions.min(i * tiles / count * self.plan.tile);
+            let part = |i| Part {
+                groups: 0..groups,
+                outputs: 0..outputs,
+                positions: edge(i)..edge(i + 1),
+            };
+            (0..count).map(part).collect()
+        } else {
+            parts(groups, outputs, positions, count).collect()
+        };
+        let mut owned: Vec<Vec<&mut [u32]>> = parts.iter().map(|_| Vec::new()).collect();
         let pixels = self.shape.out_height() * self.shape.out_width();
-        let outputs = self.shape.group_outputs();
-        let parts: Vec<_> = parts(self.shape.spec().groups, outputs, count)
-            .map(|part| {
-                let channels = part.groups.len() * part.outputs.len();
-                let (own, rest) = std::mem::take(&mut out).split_at_mut(channels * pixels);
-                out = rest;
-                (part, own)
-            })
-            .collect();
-        workers.each(parts, |(part, out)| self.apply_part(planes, &part, out));
+        for (channel, mut out) in out.chunks_exact_mut(pixels).enumerate() {
+            let (group, output) = (channel / outputs, channel % outputs);
+            for (part, owned) in parts.iter().zip(&mut owned) {
+                if part.groups.contains(&group) && part.outputs.contains(&output) {
+                    let pixels = self.pixel(part.positions.end) - self.pixel(part.positions.start);
+                    let (own, rest) = out.split_at_mut(pixels);
+                    owned.push(own);
+                    out = rest;
+                }
+            }
+        }
+        workers.each(parts.iter().zip(&mut owned), |(part, outs)| {
+            self.apply_part(planes, part, outs);
+        });
     }
 
-    /// The output channels of a part.
-    fn apply_part(&self, planes: &[u32], part: &Part, out: &mut [u32]) {
+    /// Positions of the raster from the first output pixel to the last, what lies between rows included.
+    fn positions(&self) -> usize {
+        (self.shape.out_height() - 1) * self.phases.width + self.shape.out_width()
+    }
+
+    /// Output pixels before a position.
+    fn pixel(&self, position: usize) -> usize {
+        let width = self.shape.out_width();
+        position / self.phases.width * width + (position % self.phases.width).min(width)
+    }
+
+    /// A part, of whose output channels `outs` are the pixels.
+    fn apply_part(&self, planes: &[u32], part: &Part, outs: &mut [&mut [u32]]) {
         let (plan, inputs, outputs) = (
             &self.plan,
             self.shape.group_inputs(),
@@ -204,14 +240,13 @@ impl ConvKernel {
         );
         let own = part.outputs.len();
         let planes_per_channel = self.phases.origins.len();
-        let positions = (self.shape.out_height() - 1) * self.phases.width + self.shape.out_width();
         let mut slab = vec![0; plan.slab_len(planes_per_channel)];
         let mut acc = vec![0; own * plan.tile];
         let rows_of = |channels| plan.rows(channels, self.phases.taps.len());
         // every slab but a group's last holds `plan.channels`
         let group_rows =
             inputs / plan.channels * rows_of(plan.channels) + rows_of(inputs % plan.channels);
-        for start in (0..positions).step_by(plan.tile) {
+        for start in part.positions.clone().step_by(plan.tile) {
             for group in part.groups.clone() {
                 for from in (0..inputs).step_by(plan.channels) {
                     let count = plan.channels.min(inputs - from);
@@ -244,26 +279,27 @@ impl ConvKernel {
                         simd::multiply(plan.instructions, block, &operands, acc);
                     }
                 }
-                self.crop(&acc, start, (group - part.groups.start) * own, out);
+                let outs = &mut outs[(group - part.groups.start) * own..][..own];
+                self.crop(&acc, start, &part.positions, outs);
             }
         }
     }
 
     /// Copies the tile of output positions from `start` on that are output pixels.
-    fn crop(&self, acc: &[u32], start: usize, first_output: usize, out: &mut [u32]) {
+    fn crop(&self, acc: &[u32], start: usize, positions: &Range<usize>, outs: &mut [&mut [u32]]) {
         let (height, width, raster) = (
             self.shape.out_height(),
             self.shape.out_width(),
             self.phases.width,
         );
-        let outs = out[first_output * height * width..].chunks_exact_mut(height * width);
+        let first = self.pixel(positions.start);
         for (tile, out) in acc.chunks_exact(self.plan.tile).zip(outs) {
-            let end = start + self.plan.tile;
+            let end = positions.end.min(start + self.plan.tile);
             for y in start / raster..height.min(end.div_ceil(raster)) {
                 let (from, to) = ((y * raster).max(start), (y * raster + width).min(end));
                 if from < to {
                     let x = from - y * raster;
-                    out[y * width + x..][..to - from]
+                    out[y * width + x - first..][..to - from]
                         .copy_from_slice(&tile[from - start..to - start]);
                 }
             }
@@ -287,15 +323,22 @@ fn blocks(outputs: usize) -> impl Iterator<Item = (usize, usize)> {
     })
 }
 
-/// Output channels that are computed together: some groups, or some blocks of the only group.
+/// What is computed together: some positions of all channels, or all of some groups, or of some blocks of the only
+/// group.
 struct Part {
     groups: Range<usize>,
     /// Of each group.
     outputs: Range<usize>,
+    positions: Range<usize>,
 }
 
 /// Cuts all output channels in at most `count` parts of nearly equal size, in order.
-fn parts(groups: usize, outputs: usize, count: usize) -> impl Iterator<Item = Part> {
+fn parts(
+    groups: usize,
+    outputs: usize,
+    positions: usize,
+    count: usize,
+) -> impl Iterator<Item = Part> {
     let edges: Vec<usize> = if groups > 1 {
         (0..=groups).collect()
     } else {
@@ -310,11 +353,13 @@ fn parts(groups: usize, outputs: usize, count: usize) -> impl Iterator<Item = Pa
             Part {
                 groups: range,
                 outputs: 0..outputs,
+                positions: 0..positions,
             }
         } else {
             Part {
                 groups: 0..groups,
                 outputs: range,
+                positions: 0..positions,
             }
         }
     })
@@ -334,7 +379,9 @@ impl Plan {
         let reach = phases.taps.iter().map(|tap| tap.offset).max().unwrap_or(0);
         let positions = (shape.out_height() - 1) * phases.width + shape.out_width();
         let unit = simd::pixels(instructions);
-        let tile = positions.min(reach.clamp(256, 1024)).next_multiple_of(unit);
+        // as few tiles as that, but of equal size
+        let tiles = positions.div_ceil(reach.clamp(256, 1024));
+        let tile = positions.div_ceil(tiles).next_multiple_of(unit);
         let row = (tile + reach).next_multiple_of(16);
         let by_rows = (MAX_ROWS / phases.taps.len()).max(1);
         let by_words = (MAX_SLAB / (row * phases.origins.len())).max(1);

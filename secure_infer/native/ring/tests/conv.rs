@@ -130,6 +130,27 @@ fn depthwise_convolution_divided_by_groups_equals_the_definition() {
 }
 
 #[test]
+fn convolution_divided_by_pixels_equals_the_definition() {
+    // with 2, 3 and 4 threads there are as many parts as tiles, or fewer
+    for (height, width, threads) in [(20, 20, 2), (40, 45, 2), (40, 45, 3), (40, 45, 4)] {
+        for (kernel, stride) in [(1, 1), (3, 1), (3, 2)] {
+            let spec = ConvSpec {
+                in_channels: 70,
+                in_height: height * stride,
+                in_width: width * stride,
+                out_channels: 45,
+                kernel: [kernel, kernel],
+                stride: [stride, stride],
+                dilation: [1, 1],
+                padding: [kernel / 2; 4],
+                groups: 1,
+            };
+            check(spec, threads);
+        }
+    }
+}
+
+#[test]
 fn convolution_with_more_rows_than_a_panel_equals_the_definition() {
     let spec = ConvSpec {
         in_channels: 301,
