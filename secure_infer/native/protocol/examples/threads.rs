@@ -4,7 +4,7 @@
 //! runs both parties once with fixed randomness and keeps what each received (2 GB for a large network with
 //! `softspoken`). Then it runs each party alone, with one thread and with several in turn, and prints its seconds of
 //! computing per phase (the best of all rounds) and their ratio. What it would send is thrown away, and the time
-//! inside of the channel isn't counted.
+//! inside of the channel isn't counted, though further threads compute meanwhile, as they do while TLS works.
 //!
 //! The ratio means something on idle cores only.
 #![allow(
