@@ -6,11 +6,12 @@
 //!
 //! With several threads, the party's own thread receives and sends, in order, while the others work on the lanes of a
 //! group ([`Workers::stream`]). The peer cannot tell, but for the time.
-//!
-//! [`Workers::stream`]: blindread_pool::Workers::stream
 
 use std::ops::Range;
 use std::slice::{Chunks, ChunksMut};
+
+use blindread_pool::Workers;
+use blindread_ring::Word;
 
 /// Lanes under way together.
 const DEPTH: usize = 16;
@@ -37,6 +38,27 @@ pub(crate) fn groups(n: usize) -> impl Iterator<Item = Lanes> {
         range: start..n.min(start + lane * DEPTH),
         lane,
     })
+}
+
+/// Work space of one thread: one block, and a message that takes the place of the one that it is made from.
+pub(crate) struct Scratch<W> {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) tables: Vec<u16>,
+    pub(crate) words: Vec<W>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl<W: Word> Scratch<W> {
+    pub(crate) fn for_all(workers: &Workers) -> Vec<Self> {
+        (0..workers.threads())
+            .map(|_| Self {
+                bytes: vec![0; STEP],
+                tables: vec![0; STEP],
+                words: vec![W::default(); STEP],
+                body: Vec::new(),
+            })
+            .collect()
+    }
 }
 
 /// The messages of a group, one per lane; kept, since their memory is used again.

@@ -7,7 +7,7 @@ use blindread_ring::{Word, widened};
 
 use crate::channel::{Channel, Kind};
 use crate::error::ProtocolError;
-use crate::lanes::{self, Bodies, STEP};
+use crate::lanes::{self, Bodies, STEP, Scratch};
 use crate::program::ring_mask;
 use crate::random;
 use crate::relu::{Answers, DeveloperOffline, HospitalOffline, OFFLINE_STRIPE};
@@ -168,7 +168,7 @@ impl<W: Word> Answers for HospitalTruncate<W> {
         workers: &Workers,
     ) -> Result<(), ProtocolError> {
         let (truncation, bits) = (self.truncation, self.truncation.ot_bits());
-        let mut scratch = scratch(workers);
+        let mut scratch = Scratch::for_all(workers);
         let mut bodies = Bodies::default();
         for group in lanes::groups(self.zero.len()) {
             let lanes = (bodies.of(&group))
@@ -184,9 +184,10 @@ impl<W: Word> Answers for HospitalTruncate<W> {
                 },
                 |scratch, ((body, zero), one)| {
                     let Scratch {
-                        flips,
+                        bytes: flips,
                         words,
                         body: answer,
+                        ..
                     } = scratch;
                     answer.clear();
                     let blocks = (zero.chunks_mut(STEP).zip(one.chunks_mut(STEP)))
@@ -272,7 +273,7 @@ impl<W: Word> Truncates for DeveloperTruncate<W> {
     ) -> Result<(), ProtocolError> {
         let (truncation, bits) = (self.truncation, self.truncation.ot_bits());
         let mut flips = vec![0; y.len()];
-        let mut scratch = scratch(workers);
+        let mut scratch = Scratch::for_all(workers);
         let mut bodies = Bodies::default();
         for group in lanes::groups(y.len()) {
             let lanes = (bodies.of(&group).zip(group.of_mut(y)))
@@ -335,21 +336,4 @@ impl<W: Word> Truncates for DeveloperTruncate<W> {
         self.w.release();
         Ok(())
     }
-}
-
-/// Work space of one thread: one block, and a message that takes the place of the one that it is made from.
-struct Scratch<W> {
-    flips: Vec<u8>,
-    words: Vec<W>,
-    body: Vec<u8>,
-}
-
-fn scratch<W: Word>(workers: &Workers) -> Vec<Scratch<W>> {
-    (0..workers.threads())
-        .map(|_| Scratch {
-            flips: vec![0; STEP],
-            words: vec![W::default(); STEP],
-            body: Vec::new(),
-        })
-        .collect()
 }

@@ -10,32 +10,11 @@ use super::{Answers, Channels, Compares, DeveloperRelu, HospitalRelu};
 use crate::carry::{self, Chunk};
 use crate::channel::{Channel, Kind};
 use crate::error::ProtocolError;
-use crate::lanes::{self, Bodies, Lanes, STEP};
+use crate::lanes::{self, Bodies, Lanes, STEP, Scratch};
 use crate::mux;
 use crate::program::ring_mask;
 use crate::secret::{Secret, wipe};
 use crate::wire;
-
-/// Work space of one thread: one block, and a message that takes the place of the one that it is made from.
-struct Scratch<W> {
-    bytes: Vec<u8>,
-    tables: Vec<u16>,
-    words: Vec<W>,
-    body: Vec<u8>,
-}
-
-impl<W: Word> Scratch<W> {
-    fn for_all(workers: &Workers) -> Vec<Self> {
-        (0..workers.threads())
-            .map(|_| Self {
-                bytes: vec![0; STEP],
-                tables: vec![0; STEP],
-                words: vec![W::default(); STEP],
-                body: Vec::new(),
-            })
-            .collect()
-    }
-}
 
 impl<W: Word> Answers for HospitalRelu<W> {
     fn answer(
