@@ -1,10 +1,12 @@
 //! The choice of instruction sets, and the transforms on them.
 //!
 //! Two kinds of kernels: `avx2` and `ifma` hold transforms written for an instruction set, each with its portable
-//! twin in [`crate::ntt`]; the functions at the end here are the portable ones compiled once more with wider
-//! vectors, which cannot give other results.
+//! twin in [`crate::ntt`]; what [`widened`] runs are the portable ones compiled once more with wider vectors, which
+//! cannot give other results.
 
 use std::sync::OnceLock;
+
+pub(crate) use blindread_ring::widened;
 
 use crate::ntt::{forward_portable, inverse_portable, multiply_add_portable, pointwise_portable};
 use crate::params::{N, Q};
@@ -123,19 +125,4 @@ pub(crate) fn pointwise(set: Set, a: &[u64; N], b: &[u64; N], out: &mut [u64; N]
         #[cfg(target_arch = "x86_64")]
         Set::Avx2 | Set::Ifma => unsafe { avx2::products::<false>(a, b, out) },
     }
-}
-
-/// Runs `work`, compiled once more for AVX2 where the processor has it (when it is inlined, which matters for speed only).
-#[inline(always)]
-pub(crate) fn widened<T>(work: impl FnOnce() -> T) -> T {
-    #[cfg(target_arch = "x86_64")]
-    if set() != Set::Portable {
-        #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
-        fn wide<T>(work: impl FnOnce() -> T) -> T {
-            work()
-        }
-        // SAFETY: sets other than Portable are chosen only where the processor has these instructions.
-        return unsafe { wide(work) };
-    }
-    work()
 }

@@ -49,8 +49,12 @@ pub(crate) fn available(wanted: Instructions) -> Instructions {
 #[inline(always)]
 pub fn widened<T>(work: impl FnOnce() -> T) -> T {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
-        #[target_feature(enable = "avx2")]
+    if is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("bmi1")
+        && is_x86_feature_detected!("bmi2")
+        && is_x86_feature_detected!("popcnt")
+    {
+        #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
         fn wide<T>(work: impl FnOnce() -> T) -> T {
             work()
         }
