@@ -10,6 +10,7 @@ use blindread_pool::Workers;
 use blindread_ring::widened;
 use rand_distr::{Distribution, Normal};
 
+use crate::ahead::Ahead;
 use crate::channel::{Channel, Kind, Phase};
 use crate::error::ProtocolError;
 use crate::max_pool;
@@ -17,7 +18,7 @@ use crate::model::{Checked, LinearParameters, Parameters};
 use crate::options::SessionOptions;
 use crate::ot::Engines;
 use crate::plan::Plan;
-use crate::program::{Linear, MaxPool, Program, Relu, Step, StepId, Truncate, ring_mask};
+use crate::program::{Linear, MaxPool, Program, Relu, Step, StepId, ring_mask};
 use crate::relu::{Channels, Compares, DeveloperOffline};
 use crate::secret::Secret;
 use crate::shares::{Share, Shares};
@@ -36,11 +37,69 @@ pub struct Session {
 }
 
 enum Prepared {
-    Local,
     Linear(PreparedLinear),
-    Truncate(Box<dyn Truncates>),
-    /// Comparisons, and the extension of their results where those belong into a larger ring.
-    Relus(Vec<Box<dyn Compares>>, Option<Box<dyn Truncates>>),
+    /// Comparisons; a truncation, or the extension of their results where those belong into a larger ring.
+    Exchanges(Vec<Box<dyn Compares>>, Option<Box<dyn Truncates>>),
+}
+
+/// A vector that the parties prepare together.
+enum Exchange {
+    /// Window, bits of the result's ring, elements.
+    Relu([u32; 2], u32, usize),
+    Truncate(Truncation, usize),
+}
+
+/// Those of a step, in order.
+fn exchanges(program: &Program, step: &Step) -> Vec<Exchange> {
+    let value = |id| program.value(id);
+    match step {
+        Step::Truncate(s) => {
+            let (from, to) = (value(s.input), value(s.out));
+            let truncation = Truncation {
+                from_bits: from.ring_bits,
+                to_bits: to.ring_bits,
+                shift: s.shift,
+            };
+            vec![Exchange::Truncate(truncation, from.len())]
+        }
+        Step::Relu(s) | Step::ReluClipped(s) => {
+            let n = value(s.out).len();
+            let copies = if matches!(step, Step::Relu(_)) { 1 } else { 2 };
+            let relu = Exchange::Relu(s.window, s.product_bits(program), copies * n);
+            let extension = s.extension(program).map(|to| Exchange::Truncate(to, n));
+            [relu].into_iter().chain(extension).collect()
+        }
+        Step::MaxPool(s) => {
+            let input = value(s.input);
+            let stages = max_pool::stages(input.shape, s);
+            let rounds = stages.iter().flat_map(|stage| {
+                let sizes = stage.rounds().map(|round| stage.comparisons(round));
+                sizes.collect::<Vec<_>>()
+            });
+            rounds
+                .map(|n| Exchange::Relu(s.window, input.ring_bits, n))
+                .collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The OTs that D receives for one ticket.
+fn wanted(program: &Program) -> Ahead {
+    let mut wanted = Vec::new();
+    for (id, step) in program.steps().iter().enumerate() {
+        for exchange in exchanges(program, step) {
+            match exchange {
+                Exchange::Relu(window, bits, n) => {
+                    wanted.extend(relu::wanted(id, window, bits, n));
+                }
+                Exchange::Truncate(truncation, n) => {
+                    wanted.extend(truncate_flow::wanted(id, truncation, n));
+                }
+            }
+        }
+    }
+    Ahead::new(wanted)
 }
 
 struct PreparedLinear {
@@ -108,57 +167,37 @@ impl Session {
             .map_err(|e| ProtocolError::Message(e.to_string()))?
             .with_workers(&self.workers);
         let plan = self.plan.clone();
+        let mut ahead = wanted(plan.program());
         let mut ticket = Ticket {
             steps: Vec::with_capacity(plan.program().steps().len()),
         };
         for (id, step) in plan.program().steps().iter().enumerate() {
             ch.enter(Phase::Offline, id);
-            let value = |id| plan.program().value(id);
             let mut offline = DeveloperOffline {
                 ch: &mut *ch,
                 sender: &mut *self.engines.sender,
                 receiver: &mut *self.engines.receiver,
+                ahead: &mut ahead,
+                step: id,
             };
-            let prepared = match step {
-                Step::Linear(_) => {
-                    let secrets = (*self.secrets).as_ref();
-                    Prepared::Linear(prepare_linear(
-                        offline.ch, &plan, id, &lattice, secrets, &mut prg,
-                    )?)
-                }
-                Step::Truncate(s) => Prepared::Truncate(truncate_flow::prepare_developer(
-                    &mut offline,
-                    truncation(&plan, s),
-                    value(s.input).len(),
-                )?),
-                Step::Relu(s) | Step::ReluClipped(s) => {
-                    let (program, n) = (plan.program(), value(s.out).len());
-                    let copies = if matches!(step, Step::Relu(_)) { 1 } else { 2 };
-                    let bits = s.product_bits(program);
-                    let relu = relu::prepare_developer(&mut offline, s.window, bits, copies * n)?;
-                    let extension = s
-                        .extension(program)
-                        .map(|to| truncate_flow::prepare_developer(&mut offline, to, n))
-                        .transpose()?;
-                    Prepared::Relus(vec![relu], extension)
-                }
-                Step::MaxPool(s) => {
-                    let input = value(s.input);
-                    let mut relus = Vec::new();
-                    for stage in max_pool::stages(input.shape, s) {
-                        for round in stage.rounds() {
-                            let n = stage.comparisons(round);
-                            relus.push(relu::prepare_developer(
-                                &mut offline,
-                                s.window,
-                                input.ring_bits,
-                                n,
-                            )?);
+            let prepared = if let Step::Linear(_) = step {
+                let secrets = (*self.secrets).as_ref();
+                Prepared::Linear(prepare_linear(
+                    offline.ch, &plan, id, &lattice, secrets, &mut prg,
+                )?)
+            } else {
+                let (mut relus, mut truncate) = (Vec::new(), None);
+                for exchange in exchanges(plan.program(), step) {
+                    match exchange {
+                        Exchange::Relu(window, bits, n) => {
+                            relus.push(relu::prepare_developer(&mut offline, window, bits, n)?);
+                        }
+                        Exchange::Truncate(to, n) => {
+                            truncate = Some(truncate_flow::prepare_developer(&mut offline, to, n)?);
                         }
                     }
-                    Prepared::Relus(relus, None)
                 }
-                _ => Prepared::Local,
+                Prepared::Exchanges(relus, truncate)
             };
             ticket.steps.push(prepared);
         }
@@ -215,12 +254,12 @@ impl Session {
                     )?;
                     shares.set(s.out, share);
                 }
-                (Step::Truncate(s), Prepared::Truncate(truncate)) => {
+                (Step::Truncate(s), Prepared::Exchanges(_, Some(truncate))) => {
                     let mut y = shares.consume(id, s.input)?;
                     truncate.evaluate(ch, workers, &mut y)?;
                     shares.set(s.out, y);
                 }
-                (Step::Relu(s) | Step::ReluClipped(s), Prepared::Relus(relus, extension)) => {
+                (Step::Relu(s) | Step::ReluClipped(s), Prepared::Exchanges(relus, extension)) => {
                     let copies = if matches!(step, Step::Relu(_)) { 1 } else { 2 };
                     let mut y = shares.fresh(copies * program.value(s.out).len());
                     for relu in relus {
@@ -233,7 +272,7 @@ impl Session {
                     }
                     shares.set(s.out, y);
                 }
-                (Step::MaxPool(s), Prepared::Relus(relus, _)) => {
+                (Step::MaxPool(s), Prepared::Exchanges(relus, _)) => {
                     let input = shares.get(s.input)?;
                     let share = evaluate_max_pool(ch, workers, &plan, s, relus, input)?;
                     shares.set(s.out, share);
@@ -256,15 +295,6 @@ impl Session {
         }
         ch.flush()?;
         Ok(())
-    }
-}
-
-fn truncation(plan: &Plan, s: &Truncate) -> Truncation {
-    let (from, to) = (plan.program().value(s.input), plan.program().value(s.out));
-    Truncation {
-        from_bits: from.ring_bits,
-        to_bits: to.ring_bits,
-        shift: s.shift,
     }
 }
 

@@ -4,6 +4,7 @@
 //! share of every value in the network is fixed before the X-ray exists (offline); online, D walks the network
 //! on masked data and H answers table look-ups that it has prepared. `SECURITY.md` has the security argument.
 
+mod ahead;
 pub mod carry;
 pub mod channel;
 pub mod developer;

@@ -12,12 +12,13 @@ use blindread_ot::{OtReceiverEngine, OtSenderEngine};
 use blindread_pool::Workers;
 use blindread_ring::{Word, widened};
 
+use crate::ahead::{Ahead, Received, Wanted, stripes};
 use crate::carry::{self, Chunk};
 use crate::channel::{Channel, Kind};
 use crate::error::ProtocolError;
 use crate::mux;
 use crate::ot;
-use crate::program::ring_mask;
+use crate::program::{StepId, ring_mask};
 use crate::random;
 use crate::secret::Secret;
 use crate::wire;
@@ -118,6 +119,10 @@ pub struct DeveloperOffline<'a> {
     pub sender: &'a mut dyn OtSenderEngine,
     /// D as OT receiver.
     pub receiver: &'a mut dyn OtReceiverEngine,
+    /// What it receives.
+    pub ahead: &'a mut Ahead,
+    /// The step that the OTs are for.
+    pub step: StepId,
 }
 
 impl HospitalOffline<'_> {
@@ -133,14 +138,9 @@ impl HospitalOffline<'_> {
 }
 
 impl DeveloperOffline<'_> {
-    /// `n` random OTs with D as the receiver: its choices and pads.
-    pub(crate) fn recv_ot(
-        &mut self,
-        bits: u32,
-        choices: &mut [u8],
-        pads: &mut [u32],
-    ) -> Result<(), ProtocolError> {
-        ot::recv_random_ots(self.ch, self.receiver, bits, choices, pads)
+    /// OTs of the next stripe, with H as the sender.
+    pub(crate) fn received(&mut self) -> Result<Received, ProtocolError> {
+        self.ahead.next(self.ch, self.receiver, self.step)
     }
 }
 
@@ -163,6 +163,22 @@ pub(crate) fn prepare_hospital(
         Box::new(HospitalRelu::<u32>::prepare(
             off, window, out_bits, y, target,
         )?)
+    })
+}
+
+/// What D receives for `n` values.
+pub(crate) fn wanted(
+    step: StepId,
+    window: [u32; 2],
+    out_bits: u32,
+    n: usize,
+) -> impl Iterator<Item = Wanted> {
+    let tables = carry::chunks(window).len();
+    stripes(n).map(move |at| Wanted {
+        step,
+        tables,
+        bits: out_bits,
+        n: at.len(),
     })
 }
 
@@ -202,11 +218,8 @@ impl<W: Word> HospitalRelu<W> {
             one: Secret::new(n),
             out_bits,
         };
-        let mut start = 0;
-        while start < n {
-            let end = n.min(start + OFFLINE_STRIPE);
-            this.prepare_stripe(off, window, start..end, &y[start..end], &target[start..end])?;
-            start = end;
+        for at in stripes(n) {
+            this.prepare_stripe(off, window, at.clone(), &y[at.clone()], &target[at])?;
         }
         Ok(this)
     }
@@ -296,11 +309,8 @@ impl<W: Word> DeveloperRelu<W> {
             difference: Secret::new(n),
             out_bits,
         };
-        let mut start = 0;
-        while start < n {
-            let end = n.min(start + OFFLINE_STRIPE);
-            this.prepare_stripe(off, start..end)?;
-            start = end;
+        for at in stripes(n) {
+            this.prepare_stripe(off, at)?;
         }
         Ok(this)
     }
@@ -311,21 +321,16 @@ impl<W: Word> DeveloperRelu<W> {
         at: std::ops::Range<usize>,
     ) -> Result<(), ProtocolError> {
         let (n, mask) = (at.len(), ring_mask(self.out_bits));
-        let mut entries = Secret::<u8>::new(n);
-        for picks in &mut self.picks {
-            let picks = &mut picks[at.clone()];
-            ot::recv_tables(off.ch, off.receiver, picks, &mut entries)?;
-            for (pick, &pad) in picks.iter_mut().zip(entries.iter()) {
-                *pick |= pad << 4;
-            }
+        let received = off.received()?;
+        for (picks, received) in self.picks.iter_mut().zip(&received.picks) {
+            picks[at.clone()].copy_from_slice(received);
         }
-        let mut pads = Secret::<u32>::new(n);
         let choices = &mut self.choices[at.clone()];
+        choices.copy_from_slice(&received.choices);
         let (mut first, mut second) = (Secret::<u32>::new(n), Secret::<u32>::new(n));
+        ot::send_random_ots(off.ch, off.sender, self.out_bits, &mut first, &mut second)?;
         let tau = &mut self.tau[at.clone()];
         let difference = &mut self.difference[at.clone()];
-        off.recv_ot(self.out_bits, choices, &mut pads)?;
-        ot::send_random_ots(off.ch, off.sender, self.out_bits, &mut first, &mut second)?;
         for (i, (&first, &second)) in first.iter().zip(second.iter()).enumerate() {
             tau[i] = W::of(first);
             difference[i] = W::of(first.wrapping_sub(second) & mask);
@@ -337,7 +342,7 @@ impl<W: Word> DeveloperRelu<W> {
             &mut corrections,
             self.out_bits,
         )?;
-        mux::receive(choices, &corrections, mask, &pads, &mut self.w[at]);
+        mux::receive(choices, &corrections, mask, &received.pads, &mut self.w[at]);
         Ok(())
     }
 }

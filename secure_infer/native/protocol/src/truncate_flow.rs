@@ -5,12 +5,14 @@ use std::mem::swap;
 use blindread_pool::Workers;
 use blindread_ring::{Word, widened};
 
+use crate::ahead::{Wanted, stripes};
 use crate::channel::{Channel, Kind};
 use crate::error::ProtocolError;
 use crate::lanes::{self, Bodies, STEP, Scratch};
-use crate::program::ring_mask;
+use crate::mux;
+use crate::program::{StepId, ring_mask};
 use crate::random;
-use crate::relu::{Answers, DeveloperOffline, HospitalOffline, OFFLINE_STRIPE};
+use crate::relu::{Answers, DeveloperOffline, HospitalOffline};
 use crate::secret::{Secret, wipe};
 use crate::truncate::Truncation;
 use crate::wire;
@@ -102,6 +104,21 @@ fn hospital(
     })
 }
 
+/// What D receives for `n` values; nothing where no OT is needed.
+pub(crate) fn wanted(
+    step: StepId,
+    truncation: Truncation,
+    n: usize,
+) -> impl Iterator<Item = Wanted> {
+    let bits = truncation.ot_bits();
+    stripes(if bits == 0 { 0 } else { n }).map(move |at| Wanted {
+        step,
+        tables: 0,
+        bits,
+        n: at.len(),
+    })
+}
+
 /// Offline, D: for `n` values.
 ///
 /// # Errors
@@ -127,9 +144,7 @@ impl<W: Word> HospitalTruncate<W> {
     ) -> Result<Self, ProtocolError> {
         let (bits, n) = (truncation.ot_bits(), y.len());
         let (mut zero, mut one) = (Secret::new(n), Secret::new(n));
-        let mut start = 0;
-        while start < n {
-            let at = start..n.min(start + OFFLINE_STRIPE);
+        for at in stripes(n) {
             let words = || Secret::<u32>::new(at.len());
             let (mut first, mut second) = (words(), words());
             let mut corrections = vec![W::default(); at.len()];
@@ -151,7 +166,6 @@ impl<W: Word> HospitalTruncate<W> {
                     );
                 });
             wire::send_words(off.ch, Kind::CotCorrections, &corrections, bits)?;
-            start = at.end;
         }
         Ok(Self {
             truncation,
@@ -225,16 +239,13 @@ impl<W: Word> DeveloperTruncate<W> {
     ) -> Result<Self, ProtocolError> {
         let bits = truncation.ot_bits();
         let (mut choices, mut w) = (Secret::new(n), Secret::new(n));
-        let mut start = 0;
-        while start < n {
-            let at = start..n.min(start + OFFLINE_STRIPE);
+        for at in stripes(n) {
             let (choices, w) = (&mut choices[at.clone()], &mut w[at.clone()]);
-            let mut pads = Secret::<u32>::new(at.len());
-            off.recv_ot(bits, choices, &mut pads)?;
+            let received = off.received()?;
+            choices.copy_from_slice(&received.choices);
             let mut corrections = vec![W::default(); at.len()];
             wire::recv_words(off.ch, Kind::CotCorrections, &mut corrections, bits)?;
-            crate::mux::receive(choices, &corrections, ring_mask(bits), &pads, w);
-            start = at.end;
+            mux::receive(choices, &corrections, ring_mask(bits), &received.pads, w);
         }
         Ok(Self {
             truncation,
