@@ -2,13 +2,15 @@
 //!
 //! H is the sender of nearly all OTs, and D's part depends on nothing of H. Made ahead, D's corrections lie ready when H
 //! comes to a stripe, and D computes while H does; in turns, each would wait for the other once per stripe.
-//! What is sent, and its order in each direction, is the same: D sends nothing else offline.
-//! NOTE: a refill (`ferret`) is an exchange, so OTs that need one are made when they are wanted. Ahead of its time D would
-//! wait for H, while H may wait for D's answer to a refill of its own.
+//! What is sent, and its order in each direction, is the same: D sends nothing else offline but answers to H's own
+//! refills, which H waits for.
+//! NOTE: a refill (`ferret`) is an exchange. Its request is made ahead, too, but D never waits for the answer before
+//! it wants the OTs: H may be waiting for D's answer to a refill of its own.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
-use blindread_ot::{OtKind, OtReceiverEngine};
+use blindread_ot::{OtKind, OtReceiverEngine, Refill};
 
 use crate::channel::{Channel, Phase};
 use crate::error::ProtocolError;
@@ -17,16 +19,11 @@ use crate::program::StepId;
 use crate::relu::OFFLINE_STRIPE;
 use crate::secret::Secret;
 
-/// Engines use up OTs in groups, which divide this number.
-const GROUP: usize = 1 << 10;
-
-/// The OTs of one stripe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The OTs of one stripe: for each of `n` elements `tables` one-of-sixteen OTs, and a random OT with pads of `bits` bits.
+#[derive(Clone, Copy)]
 pub(crate) struct Wanted {
     pub step: StepId,
-    /// One-of-sixteen OTs per element.
     pub tables: usize,
-    /// Bits of the pads of one random OT per element.
     pub bits: u32,
     pub n: usize,
 }
@@ -41,12 +38,27 @@ pub(crate) struct Received {
 
 /// The OTs of one ticket, in the order in which they are wanted.
 pub(crate) struct Ahead {
-    wanted: VecDeque<Wanted>,
-    made: VecDeque<Received>,
+    calls: VecDeque<Call>,
+    made: VecDeque<Made>,
+    /// The refill that is under way for the first of `calls`.
+    requested: Option<Refill>,
+}
+
+/// One call of the engine.
+struct Call {
+    step: StepId,
+    /// Bits of a random OT's pads.
+    bits: Option<u32>,
+    n: usize,
+}
+
+enum Made {
+    Picks(Secret<u8>),
+    Random(Secret<u8>, Secret<u32>),
 }
 
 /// The stripes of `n` elements.
-pub(crate) fn stripes(n: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+pub(crate) fn stripes(n: usize) -> impl Iterator<Item = Range<usize>> {
     (0..n)
         .step_by(OFFLINE_STRIPE)
         .map(move |start| start..n.min(start + OFFLINE_STRIPE))
@@ -54,13 +66,26 @@ pub(crate) fn stripes(n: usize) -> impl Iterator<Item = std::ops::Range<usize>> 
 
 impl Ahead {
     pub(crate) fn new(wanted: impl IntoIterator<Item = Wanted>) -> Self {
+        let calls = wanted.into_iter().flat_map(|wanted| {
+            let Wanted {
+                step,
+                tables,
+                bits,
+                n,
+            } = wanted;
+            let call = move |bits| Call { step, bits, n };
+            (0..tables)
+                .map(move |_| call(None))
+                .chain([call(Some(bits))])
+        });
         Self {
-            wanted: wanted.into_iter().collect(),
+            calls: calls.collect(),
             made: VecDeque::new(),
+            requested: None,
         }
     }
 
-    /// The OTs of the next stripe; then makes later ones, as many as a stripe has elements.
+    /// The OTs of the next stripe, which belongs to `step`; then makes later ones, as many as a stripe has elements.
     ///
     /// # Errors
     /// Those of the channel, and malformed answers to refills.
@@ -70,20 +95,51 @@ impl Ahead {
         engine: &mut dyn OtReceiverEngine,
         step: StepId,
     ) -> Result<Received, ProtocolError> {
-        if self.made.is_empty() {
-            self.make(ch, engine)?;
-        }
-        let received = self.made.pop_front().ok_or_else(missing)?;
-        let mut elements: usize = self.made.iter().map(|made| made.pads.len()).sum();
-        while let Some(wanted) = self.wanted.front()
-            && elements < OFFLINE_STRIPE
-            && !wanted.needs_refill(engine)
-        {
-            elements += wanted.n;
-            self.make(ch, engine)?;
-        }
+        let mut picks = Vec::new();
+        let (choices, pads) = loop {
+            if self.made.is_empty() {
+                self.make(ch, engine)?;
+            }
+            match self.made.pop_front() {
+                Some(Made::Picks(table)) => picks.push(table),
+                Some(Made::Random(choices, pads)) => break (choices, pads),
+                None => {}
+            }
+        };
+        self.hurry(ch, engine)?;
         ch.enter(Phase::Offline, step);
-        Ok(received)
+        Ok(Received {
+            picks,
+            choices,
+            pads,
+        })
+    }
+
+    /// Makes what is wanted later, up to an answer that H owes.
+    fn hurry(
+        &mut self,
+        ch: &mut dyn Channel,
+        engine: &mut dyn OtReceiverEngine,
+    ) -> Result<(), ProtocolError> {
+        let random = |made: &Made| match made {
+            Made::Picks(_) => 0,
+            Made::Random(_, pads) => pads.len(),
+        };
+        while let Some(call) = self.calls.front()
+            && self.made.iter().map(random).sum::<usize>() < OFFLINE_STRIPE
+            && self.requested.is_none()
+        {
+            match engine.refill(call.kind(), call.n) {
+                None => self.make(ch, engine)?,
+                Some(refill) => {
+                    ch.enter(Phase::Offline, call.step);
+                    ot::request_refill(ch, engine, refill)?;
+                    ch.flush()?;
+                    self.requested = Some(refill);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn make(
@@ -91,46 +147,46 @@ impl Ahead {
         ch: &mut dyn Channel,
         engine: &mut dyn OtReceiverEngine,
     ) -> Result<(), ProtocolError> {
-        let wanted = self.wanted.pop_front().ok_or_else(missing)?;
-        ch.enter(Phase::Offline, wanted.step);
-        self.made.push_back(wanted.receive(ch, engine)?);
+        let call = self.calls.pop_front().ok_or_else(|| {
+            ProtocolError::Argument("expected OTs of a stripe, the ticket has no more".into())
+        })?;
+        ch.enter(Phase::Offline, call.step);
+        if let Some(refill) = self.requested.take() {
+            ot::finish_refill(ch, engine, refill)?;
+        }
+        self.made.push_back(call.make(ch, engine)?);
         Ok(())
     }
 }
 
-impl Wanted {
-    /// Whether H must answer before D has them.
-    fn needs_refill(&self, engine: &dyn OtReceiverEngine) -> bool {
-        let each = self.n.next_multiple_of(GROUP);
-        (self.tables > 0 && engine.refill(OtKind::OneOf16, self.tables * each).is_some())
-            || engine.refill(OtKind::RandomOt, each).is_some()
+impl Call {
+    fn kind(&self) -> OtKind {
+        match self.bits {
+            None => OtKind::OneOf16,
+            Some(_) => OtKind::RandomOt,
+        }
     }
 
-    fn receive(
+    fn make(
         &self,
         ch: &mut dyn Channel,
         engine: &mut dyn OtReceiverEngine,
-    ) -> Result<Received, ProtocolError> {
-        let mut entries = Secret::<u8>::new(self.n);
-        let mut picks = Vec::with_capacity(self.tables);
-        for _ in 0..self.tables {
-            let mut table = Secret::<u8>::new(self.n);
-            ot::recv_tables(ch, engine, &mut table, &mut entries)?;
-            for (pick, &pad) in table.iter_mut().zip(entries.iter()) {
-                *pick |= pad << 4;
+    ) -> Result<Made, ProtocolError> {
+        let mut choices = Secret::<u8>::new(self.n);
+        Ok(match self.bits {
+            None => {
+                let mut entries = Secret::<u8>::new(self.n);
+                ot::recv_tables(ch, engine, &mut choices, &mut entries)?;
+                for (pick, &pad) in choices.iter_mut().zip(entries.iter()) {
+                    *pick |= pad << 4;
+                }
+                Made::Picks(choices)
             }
-            picks.push(table);
-        }
-        let (mut choices, mut pads) = (Secret::new(self.n), Secret::new(self.n));
-        ot::recv_random_ots(ch, engine, self.bits, &mut choices, &mut pads)?;
-        Ok(Received {
-            picks,
-            choices,
-            pads,
+            Some(bits) => {
+                let mut pads = Secret::new(self.n);
+                ot::recv_random_ots(ch, engine, bits, &mut choices, &mut pads)?;
+                Made::Random(choices, pads)
+            }
         })
     }
-}
-
-fn missing() -> ProtocolError {
-    ProtocolError::Argument("expected OTs of another stripe, the ticket has no more".into())
 }

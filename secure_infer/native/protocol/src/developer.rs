@@ -177,6 +177,7 @@ impl Session {
                 ch: &mut *ch,
                 sender: &mut *self.engines.sender,
                 receiver: &mut *self.engines.receiver,
+                workers: &self.workers,
                 ahead: &mut ahead,
                 step: id,
             };

@@ -40,6 +40,11 @@ pub(crate) fn groups(n: usize) -> impl Iterator<Item = Lanes> {
     })
 }
 
+/// Elements of the largest group of lanes of a vector of `n` elements.
+pub(crate) fn largest(n: usize) -> usize {
+    n.min(LARGEST * DEPTH)
+}
+
 /// Work space of one thread: one block, and a message that takes the place of the one that it is made from.
 pub(crate) struct Scratch<W> {
     pub(crate) bytes: Vec<u8>,
@@ -83,6 +88,16 @@ impl Lanes {
     /// The lanes of a whole vector.
     pub(crate) fn of_mut<'a, T>(&self, whole: &'a mut [T]) -> ChunksMut<'a, T> {
         whole[self.range.clone()].chunks_mut(self.lane)
+    }
+
+    /// The lanes of what is kept for one group at a time.
+    pub(crate) fn own<'a, T>(&self, kept: &'a [T]) -> Chunks<'a, T> {
+        kept[..self.range.len()].chunks(self.lane)
+    }
+
+    /// The lanes of what is kept for one group at a time.
+    pub(crate) fn own_mut<'a, T>(&self, kept: &'a mut [T]) -> ChunksMut<'a, T> {
+        kept[..self.range.len()].chunks_mut(self.lane)
     }
 }
 

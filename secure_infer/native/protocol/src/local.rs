@@ -3,11 +3,22 @@
 //! Function: `out_P = f(in_P) mod 2^ell'` for P in {H, D}. No rounds, no bits, no error, nothing leaks.
 //! Requires: the ring does not grow, so that reducing a share reduces the value.
 
-use crate::program::{Program, Step, Value};
+use blindread_pool::Workers;
+use blindread_ring::widened;
+
+use crate::program::{Program, Step, SumPool, Value};
+
+/// Elements that a thread takes at once.
+const BLOCK: usize = 1 << 14;
 
 /// The share of a sum, a concatenation, a pooled sum or a subsample; `None` for every other step.
 #[must_use]
-pub fn apply(program: &Program, step: &Step, inputs: &[&[u32]]) -> Option<Vec<u32>> {
+pub fn apply(
+    workers: &Workers,
+    program: &Program,
+    step: &Step,
+    inputs: &[&[u32]],
+) -> Option<Vec<u32>> {
     let out = program.value(step.output()?);
     let mask = out.mask();
     match step {
@@ -27,14 +38,7 @@ pub fn apply(program: &Program, step: &Step, inputs: &[&[u32]]) -> Option<Vec<u3
             }
             Some(joined)
         }
-        Step::SumPool(s) => Some(sum_pool(
-            program.value(s.input),
-            out,
-            s.pool,
-            s.stride,
-            s.padding,
-            inputs[0],
-        )),
+        Step::SumPool(s) => Some(sum_pool(workers, program.value(s.input), out, s, inputs[0])),
         Step::Subsample(s) => Some(subsample(program.value(s.input), s.stride, inputs[0])),
         _ => None,
     }
@@ -55,30 +59,64 @@ fn subsample(input: &Value, stride: [usize; 2], share: &[u32]) -> Vec<u32> {
 }
 
 fn sum_pool(
+    workers: &Workers,
     input: &Value,
     out: &Value,
-    pool: [usize; 2],
-    stride: [usize; 2],
-    padding: [usize; 4],
+    step: &SumPool,
     share: &[u32],
 ) -> Vec<u32> {
-    let ([_, height, width], [_, out_height, out_width]) = (input.shape, out.shape);
-    let mask = out.mask();
-    let mut sums = Vec::with_capacity(out.len());
-    for plane in share.chunks_exact(height * width) {
-        for y in 0..out_height {
-            let rows = window(y, stride[0], padding[0], pool[0], height);
-            for x in 0..out_width {
-                let columns = window(x, stride[1], padding[2], pool[1], width);
-                let sum = rows
-                    .clone()
-                    .flat_map(|row| &plane[row * width + columns.start..row * width + columns.end])
-                    .fold(0u32, |sum, &x| sum.wrapping_add(x));
-                sums.push(sum & mask);
+    let mut sums = vec![0; out.len()];
+    let at_once = (BLOCK / input.plane()).max(1);
+    let blocks = sums
+        .chunks_mut(at_once * out.plane())
+        .zip(share.chunks(at_once * input.plane()));
+    workers.each(blocks, |(sums, share)| {
+        let planes = sums
+            .chunks_exact_mut(out.plane())
+            .zip(share.chunks_exact(input.plane()));
+        let mut columns = vec![0; input.shape[2]];
+        for (sums, plane) in planes {
+            widened(
+                #[inline(always)]
+                || sum_plane(input, out, step, plane, &mut columns, sums),
+            );
+        }
+    });
+    sums
+}
+
+/// One channel: whole rows first, into `columns`, then the columns of each window.
+#[inline(always)]
+fn sum_plane(
+    input: &Value,
+    out: &Value,
+    step: &SumPool,
+    plane: &[u32],
+    columns: &mut [u32],
+    sums: &mut [u32],
+) {
+    let (pool, stride, padding, mask) = (step.pool, step.stride, step.padding, out.mask());
+    let [_, height, width] = input.shape;
+    for (y, sums) in sums.chunks_exact_mut(out.shape[2]).enumerate() {
+        columns.fill(0);
+        let rows = window(y, stride[0], padding[0], pool[0], height);
+        for row in plane[rows.start * width..rows.end * width].chunks_exact(width) {
+            for (column, &x) in columns.iter_mut().zip(row) {
+                *column = column.wrapping_add(x);
             }
         }
+        if (pool[1], stride[1], padding[2]) == (2, 2, 0) {
+            for (sum, pair) in sums.iter_mut().zip(columns.as_chunks::<2>().0) {
+                *sum = pair[0].wrapping_add(pair[1]) & mask;
+            }
+            continue;
+        }
+        for (x, sum) in sums.iter_mut().enumerate() {
+            let covered = window(x, stride[1], padding[2], pool[1], width);
+            let total = columns[covered].iter();
+            *sum = total.fold(0, |sum: u32, &x| sum.wrapping_add(x)) & mask;
+        }
     }
-    sums
 }
 
 /// The input positions that output position `at` of a pooling window covers, padding left out.

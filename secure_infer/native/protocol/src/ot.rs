@@ -8,7 +8,7 @@
 use blindread_lattice::Prg;
 use blindread_ot::{
     FerretReceiver, FerretSender, OtEngine, OtError, OtKind, OtReceiver, OtReceiverEngine,
-    OtSender, OtSenderEngine, ReceiverSetup, SenderSetup,
+    OtSender, OtSenderEngine, ReceiverSetup, Refill, SenderSetup,
 };
 
 use crate::channel::{Channel, Kind};
@@ -137,15 +137,33 @@ fn request_refills(
     n: usize,
 ) -> Result<(), ProtocolError> {
     while let Some(refill) = engine.refill(kind, n) {
-        let mut body = Vec::with_capacity(refill.request_len);
-        engine
-            .request_refill(refill, &mut body)
-            .map_err(malformed)?;
-        send(ch, Kind::OtRefill, &body)?;
-        ch.recv(Kind::OtRefill, refill.answer_len, &mut body)?;
-        engine.finish_refill(&body).map_err(malformed)?;
+        request_refill(ch, engine, refill)?;
+        finish_refill(ch, engine, refill)?;
     }
     Ok(())
+}
+
+/// The first half of a refill; no OTs before the second one.
+pub(crate) fn request_refill(
+    ch: &mut dyn Channel,
+    engine: &mut dyn OtReceiverEngine,
+    refill: Refill,
+) -> Result<(), ProtocolError> {
+    let mut body = Vec::with_capacity(refill.request_len);
+    engine
+        .request_refill(refill, &mut body)
+        .map_err(malformed)?;
+    send(ch, Kind::OtRefill, &body)
+}
+
+pub(crate) fn finish_refill(
+    ch: &mut dyn Channel,
+    engine: &mut dyn OtReceiverEngine,
+    refill: Refill,
+) -> Result<(), ProtocolError> {
+    let mut body = Vec::new();
+    ch.recv(Kind::OtRefill, refill.answer_len, &mut body)?;
+    engine.finish_refill(&body).map_err(malformed)
 }
 
 fn send(ch: &mut dyn Channel, kind: Kind, body: &[u8]) -> Result<(), ProtocolError> {

@@ -119,6 +119,8 @@ pub struct DeveloperOffline<'a> {
     pub sender: &'a mut dyn OtSenderEngine,
     /// D as OT receiver.
     pub receiver: &'a mut dyn OtReceiverEngine,
+    /// D's threads.
+    pub workers: &'a Workers,
     /// What it receives.
     pub ahead: &'a mut Ahead,
     /// The step that the OTs are for.
@@ -322,19 +324,8 @@ impl<W: Word> DeveloperRelu<W> {
     ) -> Result<(), ProtocolError> {
         let (n, mask) = (at.len(), ring_mask(self.out_bits));
         let received = off.received()?;
-        for (picks, received) in self.picks.iter_mut().zip(&received.picks) {
-            picks[at.clone()].copy_from_slice(received);
-        }
-        let choices = &mut self.choices[at.clone()];
-        choices.copy_from_slice(&received.choices);
         let (mut first, mut second) = (Secret::<u32>::new(n), Secret::<u32>::new(n));
         ot::send_random_ots(off.ch, off.sender, self.out_bits, &mut first, &mut second)?;
-        let tau = &mut self.tau[at.clone()];
-        let difference = &mut self.difference[at.clone()];
-        for (i, (&first, &second)) in first.iter().zip(second.iter()).enumerate() {
-            tau[i] = W::of(first);
-            difference[i] = W::of(first.wrapping_sub(second) & mask);
-        }
         let mut corrections = vec![W::default(); n];
         wire::recv_words(
             off.ch,
@@ -342,7 +333,39 @@ impl<W: Word> DeveloperRelu<W> {
             &mut corrections,
             self.out_bits,
         )?;
-        mux::receive(choices, &corrections, mask, &received.pads, &mut self.w[at]);
+        for (picks, received) in self.picks.iter_mut().zip(&received.picks) {
+            picks[at.clone()].copy_from_slice(received);
+        }
+        self.choices[at.clone()].copy_from_slice(&received.choices);
+        let blocks = (self.w[at.clone()].chunks_mut(BLOCK))
+            .zip(self.tau[at.clone()].chunks_mut(BLOCK))
+            .zip(self.difference[at].chunks_mut(BLOCK))
+            .zip(
+                received
+                    .choices
+                    .chunks(BLOCK)
+                    .zip(received.pads.chunks(BLOCK)),
+            )
+            .zip(first.chunks(BLOCK).zip(second.chunks(BLOCK)))
+            .zip(corrections.chunks(BLOCK));
+        off.workers.each(
+            blocks,
+            |(((((w, tau), difference), (choices, pads)), (first, second)), corrections)| {
+                widened(
+                    #[inline(always)]
+                    || {
+                        mux::receive(choices, corrections, mask, pads, w);
+                        let results = tau.iter_mut().zip(difference);
+                        for ((tau, difference), (&first, &second)) in
+                            results.zip(first.iter().zip(second))
+                        {
+                            *tau = W::of(first);
+                            *difference = W::of(first.wrapping_sub(second) & mask);
+                        }
+                    },
+                );
+            },
+        );
         Ok(())
     }
 }

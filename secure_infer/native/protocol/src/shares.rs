@@ -89,7 +89,10 @@ impl<'a> Shares<'a> {
             .iter()
             .map(|&id| self.get(id).map(|share| &share[..]))
             .collect::<Result<_, _>>()?;
-        if let (Some(out), Some(share)) = (step.output(), local::apply(program, step, &inputs)) {
+        if let (Some(out), Some(share)) = (
+            step.output(),
+            local::apply(self.workers, program, step, &inputs),
+        ) {
             self.set(out, share);
         }
         Ok(())

@@ -245,7 +245,15 @@ impl<W: Word> DeveloperTruncate<W> {
             choices.copy_from_slice(&received.choices);
             let mut corrections = vec![W::default(); at.len()];
             wire::recv_words(off.ch, Kind::CotCorrections, &mut corrections, bits)?;
-            mux::receive(choices, &corrections, ring_mask(bits), &received.pads, w);
+            let blocks = (w.chunks_mut(BLOCK).zip(received.pads.chunks(BLOCK)))
+                .zip(choices.chunks(BLOCK).zip(corrections.chunks(BLOCK)));
+            off.workers
+                .each(blocks, |((w, pads), (choices, corrections))| {
+                    widened(
+                        #[inline(always)]
+                        || mux::receive(choices, corrections, ring_mask(bits), pads, w),
+                    );
+                });
         }
         Ok(Self {
             truncation,
@@ -283,12 +291,12 @@ impl<W: Word> Truncates for DeveloperTruncate<W> {
         y: &mut [u32],
     ) -> Result<(), ProtocolError> {
         let (truncation, bits) = (self.truncation, self.truncation.ot_bits());
-        let mut flips = vec![0; y.len()];
+        let mut flips = vec![0; lanes::largest(y.len())];
         let mut scratch = Scratch::for_all(workers);
         let mut bodies = Bodies::default();
         for group in lanes::groups(y.len()) {
             let lanes = (bodies.of(&group).zip(group.of_mut(y)))
-                .zip(group.of_mut(&mut flips))
+                .zip(group.own_mut(&mut flips))
                 .zip(group.of_mut(&mut self.choices));
             workers.stream(
                 &mut scratch,
@@ -316,7 +324,7 @@ impl<W: Word> Truncates for DeveloperTruncate<W> {
             )?;
             let len = |n| wire::words_len(n, bits);
             let lanes = (bodies.of(&group).zip(group.of_mut(y)))
-                .zip(group.of(&flips))
+                .zip(group.own(&flips))
                 .zip(group.of_mut(&mut self.w));
             workers.stream(
                 &mut scratch,

@@ -155,12 +155,12 @@ impl<W: Word> HospitalRelu<W> {
     }
 }
 
-/// D's state of the vector between the rounds.
+/// D's state between the rounds of a group of lanes.
 struct Evaluation<'a, W: Word> {
     relu: DeveloperRelu<W>,
     workers: &'a Workers,
     channels: &'a Channels<'a>,
-    /// Carry masked by H, and after the last chunk the sign bit masked by H.
+    /// Carry masked by H (0 before the first chunk), and after the last chunk the sign bit masked by H.
     beta: Vec<u8>,
     index: Vec<u8>,
     scratch: Vec<Scratch<W>>,
@@ -183,7 +183,7 @@ fn lanes_of<'a>(
     beta: &'a mut [u8],
     index: &'a mut [u8],
 ) -> impl Iterator<Item = Lane<'a>> + Send + use<'a> {
-    let state = group.of_mut(beta).zip(group.of_mut(index));
+    let state = group.own_mut(beta).zip(group.own_mut(index));
     let lanes = group.ranges().zip(group.of_mut(y)).zip(state);
     lanes.map(|((range, y), (beta, index))| Lane {
         range,
@@ -269,6 +269,7 @@ impl<W: Word> Evaluation<'_, W> {
                     .zip(input.chunks(STEP).zip(picks.chunks(STEP)));
                 for (mut block, (input, picks)) in blocks {
                     channels.shift(&block.range, input, block.y);
+                    block.beta.fill(0);
                     block.ask(chunk, centre, picks, &mut scratch.bytes, body);
                 }
                 Ok(())
@@ -471,8 +472,8 @@ impl<W: Word> Compares for DeveloperRelu<W> {
             relu: *self,
             workers,
             channels,
-            beta: vec![0; y.len()],
-            index: vec![0; y.len()],
+            beta: vec![0; lanes::largest(y.len())],
+            index: vec![0; lanes::largest(y.len())],
             scratch: Scratch::for_all(workers),
             bodies: Bodies::default(),
             elements: Bodies::default(),
