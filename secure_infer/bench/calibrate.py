@@ -46,8 +46,9 @@ Progress = Callable[[str, int, int], None]
 Float64 = NDArray[np.float64]
 
 FILE: Final = "calibration.json"
-#: Images of a run, and runs of which the shortest step counts.
-IMAGES: Final = 2
+#: Images of a run, enough that the first one, in fresh memory, hardly counts; and runs of which the shortest
+#: step counts.
+IMAGES: Final = 5
 RUNS: Final = 2
 #: A load that leaves one of two cores to somebody else: how the parties meet can't be told then.
 _BUSY: Final = 0.7
