@@ -190,3 +190,154 @@ impl Call {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use blindread_ot::OtError;
+
+    use super::*;
+    use crate::channel::{ChannelError, Kind};
+
+    /// Makes zeros, 200 OTs after each refill.
+    #[derive(Default)]
+    struct Engine {
+        ready: usize,
+        requests: usize,
+        calls: Vec<(OtKind, usize)>,
+    }
+
+    impl Engine {
+        fn call(&mut self, kind: OtKind, n: usize) -> Result<(), OtError> {
+            assert!(self.ready >= n, "no refill before a call");
+            self.ready -= n;
+            self.calls.push((kind, n));
+            Ok(())
+        }
+    }
+
+    impl OtReceiverEngine for Engine {
+        fn one_of_16_len(&self, _n: usize) -> usize {
+            0
+        }
+
+        fn random_ot_len(&self, _n: usize) -> usize {
+            0
+        }
+
+        fn refill(&self, kind: OtKind, n: usize) -> Option<Refill> {
+            (self.ready < n).then_some(Refill {
+                kind,
+                request_len: 1,
+                answer_len: 1,
+            })
+        }
+
+        fn request_refill(&mut self, _: Refill, request: &mut Vec<u8>) -> Result<(), OtError> {
+            self.requests += 1;
+            request.push(0);
+            Ok(())
+        }
+
+        fn finish_refill(&mut self, _answer: &[u8]) -> Result<(), OtError> {
+            self.ready += 200;
+            Ok(())
+        }
+
+        fn one_of_16(
+            &mut self,
+            n: usize,
+            _corrections: &mut Vec<u8>,
+            _omega: &mut [u8],
+            _pads: &mut [u8],
+        ) -> Result<(), OtError> {
+            self.call(OtKind::OneOf16, n)
+        }
+
+        fn random_ot(
+            &mut self,
+            n: usize,
+            _bits: u32,
+            _corrections: &mut Vec<u8>,
+            _choices: &mut [u8],
+            _pads: &mut [u32],
+        ) -> Result<(), OtError> {
+            self.call(OtKind::RandomOt, n)
+        }
+    }
+
+    /// Counts messages.
+    #[derive(Default)]
+    struct Counting {
+        sent: usize,
+        received: usize,
+    }
+
+    impl Channel for Counting {
+        fn send(&mut self, _kind: Kind, _body: &[u8]) -> Result<(), ChannelError> {
+            self.sent += 1;
+            Ok(())
+        }
+
+        fn flush(&mut self) -> Result<(), ChannelError> {
+            Ok(())
+        }
+
+        fn recv(&mut self, _: Kind, len: usize, body: &mut Vec<u8>) -> Result<(), ChannelError> {
+            assert!(self.received < self.sent, "nobody owes an answer");
+            self.received += 1;
+            body.resize(len, 0);
+            Ok(())
+        }
+
+        fn enter(&mut self, _phase: Phase, _step: StepId) {}
+    }
+
+    #[test]
+    fn calls_are_in_order_and_no_answer_is_waited_for_ahead_of_time() {
+        let wanted = (0..5).map(|step| Wanted {
+            step,
+            tables: step % 3,
+            bits: 12,
+            n: 60 + step,
+        });
+        let (mut engine, mut ch) = (Engine::default(), Counting::default());
+        let mut ahead = Ahead::new(wanted.clone());
+        let mut expected = Vec::new();
+        for wanted in wanted {
+            let received = ahead.next(&mut ch, &mut engine, wanted.step).unwrap();
+            assert_eq!(received.picks.len(), wanted.tables);
+            assert_eq!(received.pads.len(), wanted.n);
+            expected.extend(vec![(OtKind::OneOf16, wanted.n); wanted.tables]);
+            expected.push((OtKind::RandomOt, wanted.n));
+            // of later stripes there is what needs no answer, and one request
+            assert!(engine.calls.len() >= expected.len());
+            assert_eq!(
+                ch.sent - ch.received,
+                usize::from(ahead.requested.is_some())
+            );
+            assert!(ahead.calls.is_empty() || ahead.requested.is_some());
+        }
+        assert_eq!(engine.calls, expected);
+        assert_eq!((ch.sent, ch.received), (engine.requests, engine.requests));
+        assert!(engine.requests > 2);
+        assert!(ahead.next(&mut ch, &mut engine, 5).is_err());
+    }
+
+    #[test]
+    fn a_stripe_is_made_ahead_and_no_more() {
+        let wanted = (0..6).map(|step| Wanted {
+            step,
+            tables: 1,
+            bits: 12,
+            n: OFFLINE_STRIPE / 2,
+        });
+        let (mut ch, mut ahead) = (Counting::default(), Ahead::new(wanted));
+        let mut engine = Engine {
+            ready: usize::MAX,
+            ..Engine::default()
+        };
+        ahead.next(&mut ch, &mut engine, 0).unwrap();
+        assert_eq!(engine.calls.len(), 2 * (1 + 2));
+        assert_eq!(stripes(2 * OFFLINE_STRIPE + 1).last().unwrap().len(), 1);
+    }
+}
