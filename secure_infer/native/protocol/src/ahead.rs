@@ -64,6 +64,23 @@ pub(crate) fn stripes(n: usize) -> impl Iterator<Item = Range<usize>> {
         .map(move |start| start..n.min(start + OFFLINE_STRIPE))
 }
 
+impl Wanted {
+    /// The stripes of `n` elements that want the same.
+    pub(crate) fn stripes(
+        step: StepId,
+        tables: usize,
+        bits: u32,
+        n: usize,
+    ) -> impl Iterator<Item = Self> {
+        stripes(n).map(move |at| Self {
+            step,
+            tables,
+            bits,
+            n: at.len(),
+        })
+    }
+}
+
 impl Ahead {
     pub(crate) fn new(wanted: impl IntoIterator<Item = Wanted>) -> Self {
         let calls = wanted.into_iter().flat_map(|wanted| {

@@ -10,7 +10,8 @@ use blindread_pool::Workers;
 use blindread_ring::widened;
 use rand_distr::{Distribution, Normal};
 
-use crate::ahead::Ahead;
+use crate::ahead::{Ahead, Wanted};
+use crate::carry;
 use crate::channel::{Channel, Kind, Phase};
 use crate::error::ProtocolError;
 use crate::max_pool;
@@ -91,11 +92,13 @@ fn wanted(program: &Program) -> Ahead {
         for exchange in exchanges(program, step) {
             match exchange {
                 Exchange::Relu(window, bits, n) => {
-                    wanted.extend(relu::wanted(id, window, bits, n));
+                    let tables = carry::chunks(window).len();
+                    wanted.extend(Wanted::stripes(id, tables, bits, n));
                 }
-                Exchange::Truncate(truncation, n) => {
-                    wanted.extend(truncate_flow::wanted(id, truncation, n));
-                }
+                Exchange::Truncate(truncation, n) => match truncation.ot_bits() {
+                    0 => {}
+                    bits => wanted.extend(Wanted::stripes(id, 0, bits, n)),
+                },
             }
         }
     }

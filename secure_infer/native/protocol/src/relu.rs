@@ -12,7 +12,7 @@ use blindread_ot::{OtReceiverEngine, OtSenderEngine};
 use blindread_pool::Workers;
 use blindread_ring::{Word, widened};
 
-use crate::ahead::{Ahead, Received, Wanted, stripes};
+use crate::ahead::{Ahead, Received, stripes};
 use crate::carry::{self, Chunk};
 use crate::channel::{Channel, Kind};
 use crate::error::ProtocolError;
@@ -165,22 +165,6 @@ pub(crate) fn prepare_hospital(
         Box::new(HospitalRelu::<u32>::prepare(
             off, window, out_bits, y, target,
         )?)
-    })
-}
-
-/// What D receives for `n` values.
-pub(crate) fn wanted(
-    step: StepId,
-    window: [u32; 2],
-    out_bits: u32,
-    n: usize,
-) -> impl Iterator<Item = Wanted> {
-    let tables = carry::chunks(window).len();
-    stripes(n).map(move |at| Wanted {
-        step,
-        tables,
-        bits: out_bits,
-        n: at.len(),
     })
 }
 

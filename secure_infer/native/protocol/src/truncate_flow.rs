@@ -5,12 +5,12 @@ use std::mem::swap;
 use blindread_pool::Workers;
 use blindread_ring::{Word, widened};
 
-use crate::ahead::{Wanted, stripes};
+use crate::ahead::stripes;
 use crate::channel::{Channel, Kind};
 use crate::error::ProtocolError;
 use crate::lanes::{self, Bodies, STEP, Scratch};
 use crate::mux;
-use crate::program::{StepId, ring_mask};
+use crate::program::ring_mask;
 use crate::random;
 use crate::relu::{Answers, DeveloperOffline, HospitalOffline};
 use crate::secret::{Secret, wipe};
@@ -101,21 +101,6 @@ fn hospital(
         Box::new(HospitalTruncate::<u16>::prepare(off, truncation, y, rho)?)
     } else {
         Box::new(HospitalTruncate::<u32>::prepare(off, truncation, y, rho)?)
-    })
-}
-
-/// What D receives for `n` values; nothing where no OT is needed.
-pub(crate) fn wanted(
-    step: StepId,
-    truncation: Truncation,
-    n: usize,
-) -> impl Iterator<Item = Wanted> {
-    let bits = truncation.ot_bits();
-    stripes(if bits == 0 { 0 } else { n }).map(move |at| Wanted {
-        step,
-        tables: 0,
-        bits,
-        n: at.len(),
     })
 }
 
