@@ -159,24 +159,27 @@ def input_channels(conv: Conv) -> Indices:
 
 def largest_weights(conv: Conv, input_scale: Array) -> Array:
     """Per row, the largest weight relative to its input's scale."""
-    peaks = np.abs(conv.weights).max(axis=(2, 3)) / input_scale[input_channels(conv)]
-    return np.asarray(peaks.max(axis=1))
+    return _largest(np.abs(conv.weights).max(axis=(2, 3)), conv, input_scale)
+
+
+def _largest(peaks: Array, conv: Conv, input_scale: Array) -> Array:
+    return np.asarray((peaks / input_scale[input_channels(conv)]).max(axis=1))
 
 
 def _apply_weight_limit(graph: Graph, layout: Layout, variables: dict[str, Indices], wanted: Array) -> Array:
     scales = wanted.copy()
-    convs = [node for node in graph.nodes.values() if isinstance(node.op, Conv)]
+    convs = [(node, node.op) for node in graph.nodes.values() if isinstance(node.op, Conv)]
+    peaks = [np.abs(conv.weights).max(axis=(2, 3)) for _, conv in convs]
     for _ in range(_ROUNDS):
         before = scales.copy()
-        for node in convs:
-            assert isinstance(node.op, Conv)
+        for (node, conv), peak in zip(convs, peaks, strict=True):
             source = node.inputs[0]
-            peaks = largest_weights(node.op, scales[variables[source]] * 2.0 ** layout[source].exponent)
-            limit = (WEIGHT_LIMIT - 0.5) / np.maximum(peaks, 1e-300) / 2.0 ** layout[node.name].made_exponent
-            np.minimum.at(scales, variables[node.name], limit)
+            largest = _largest(peak, conv, scales[variables[source]] * 2.0 ** layout[source].exponent)
+            limit = (WEIGHT_LIMIT - 0.5) / np.maximum(largest, 1e-300)
+            np.minimum.at(scales, variables[node.name], limit / 2.0 ** layout[node.name].made_exponent)
         if (scales == before).all():
             break
-    for node in convs:
+    for node, _ in convs:
         own = variables[node.name]
         if (scales[own] < wanted[own] * _SMALLEST).any():
             expected = f"weights that fit {WEIGHT_LIMIT} at a usable scale"

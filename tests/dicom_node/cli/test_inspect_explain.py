@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dicom_node.cli import main
+from secure_infer.bench import calibrate
 from secure_infer.bench.calibration_networks import NETWORKS
 from tests.tiny import Made
 
@@ -82,7 +83,10 @@ def test_calibration_of_this_machine_is_used_where_there_is_one(
 
 
 @pytest.mark.slow
-def test_bench_calibrates_and_inspect_follows_it(tiny_bundle: Made, tmp_path: Path, capsys: Capture) -> None:
+def test_bench_calibrates_and_inspect_follows_it(
+    tiny_bundle: Made, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrate, "IMAGES", 2)
     assert main(["bench", "--calibrate"]) == 0
     text = capsys.readouterr().out
     path = tmp_path / "cache" / "blindread" / "calibration.json"

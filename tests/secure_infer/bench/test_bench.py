@@ -127,10 +127,16 @@ def test_options_that_can_not_be_measured_are_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that several benchmarks share."""
+    return tmp_path_factory.mktemp("bundles")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_bench_reports_exactly_the_agreed_keys(tmp_path: Path) -> None:
-    bench = run_bench("mobilenetv2-32", images=3, pool=2, throughput=True, cache=tmp_path)
+def test_bench_reports_exactly_the_agreed_keys(bundles: Path) -> None:
+    bench = run_bench("mobilenetv2-32", images=3, pool=2, throughput=True, cache=bundles)
     value = json.loads(json.dumps(bench.to_json()))
     assert set(value) == {
         "model", "input_shape", "threads", "ot_engine", "images", "pool", "relus", "machine", "network",
@@ -154,7 +160,7 @@ def test_bench_reports_exactly_the_agreed_keys(tmp_path: Path) -> None:
     assert value["relus"] > 100_000
     assert value["plaintext_seconds"] > 0
     assert value["network"]["name"] == "loopback"
-    hints = next((tmp_path / "bench").glob("*/model.bundle/hospital/hints.bin"))
+    hints = next((bundles / "bench").glob("*/model.bundle/hospital/hints.bin"))
     assert value["bundle"]["hints_bytes"] == hints.stat().st_size
     assert value["bundle"]["load_seconds"] > 0
     assert value["machine"]["cores"] >= 1
@@ -170,9 +176,9 @@ def test_bench_reports_exactly_the_agreed_keys(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_bench_ferret_sends_a_fraction_of_the_offline_bytes(tmp_path: Path) -> None:
+def test_bench_ferret_sends_a_fraction_of_the_offline_bytes(bundles: Path) -> None:
     benches = [
-        run_bench("mobilenetv2-32", ot_engine=engine, images=1, cache=tmp_path) for engine in OT_ENGINES
+        run_bench("mobilenetv2-32", ot_engine=engine, images=1, cache=bundles) for engine in OT_ENGINES
     ]
     softspoken, ferret = (b.offline.bytes_to_developer + b.offline.bytes_to_hospital for b in benches)
     assert [bench.ot_engine for bench in benches] == list(OT_ENGINES)
