@@ -10,12 +10,13 @@
 //! from one iterator, are all that is needed here.
 #![forbid(unsafe_code)]
 
+mod helpers;
 mod stream;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use helpers::Helpers;
 
 /// More would only wait for each other.
 pub const MAX_THREADS: usize = 256;
@@ -42,7 +43,7 @@ pub enum WorkersError {
 /// One party's threads. Clones share them; they end with the last clone.
 #[derive(Clone, Default)]
 pub struct Workers {
-    pool: Option<Arc<ThreadPool>>,
+    helpers: Option<Arc<Helpers>>,
 }
 
 impl fmt::Debug for Workers {
@@ -55,7 +56,7 @@ impl Workers {
     /// The calling thread alone.
     #[must_use]
     pub const fn one() -> Self {
-        Self { pool: None }
+        Self { helpers: None }
     }
 
     /// The calling thread and `threads` - 1 others, which sleep when there is nothing to do.
@@ -66,16 +67,13 @@ impl Workers {
         match threads {
             0 => Err(WorkersError::Number { got: threads }),
             1 => Ok(Self::one()),
-            2..=MAX_THREADS => ThreadPoolBuilder::new()
-                .num_threads(threads - 1)
-                .thread_name(|index| format!("worker-{}", index + 1))
-                .build()
-                .map(|pool| Self {
-                    pool: Some(Arc::new(pool)),
+            2..=MAX_THREADS => Helpers::new(threads - 1)
+                .map(|helpers| Self {
+                    helpers: Some(Arc::new(helpers)),
                 })
-                .map_err(|error| WorkersError::Refused {
+                .map_err(|reason| WorkersError::Refused {
                     wanted: threads,
-                    reason: error.to_string(),
+                    reason,
                 }),
             _ => Err(WorkersError::Number { got: threads }),
         }
@@ -84,10 +82,7 @@ impl Workers {
     /// How many threads work together, the calling one included.
     #[must_use]
     pub fn threads(&self) -> usize {
-        1 + self
-            .pool
-            .as_ref()
-            .map_or(0, |pool| pool.current_num_threads())
+        1 + self.helpers.as_ref().map_or(0, |helpers| helpers.count())
     }
 
     /// Calls `work` on every item, in no particular order.
@@ -121,7 +116,7 @@ impl Workers {
         let busy = self.threads().min(wanted).min(states.len());
         let (own, others) = states[..busy].split_at_mut(1);
         let own = &mut own[0];
-        let Some(pool) = self.pool.as_ref().filter(|_| busy > 1) else {
+        let Some(helpers) = self.helpers.as_ref().filter(|_| busy > 1) else {
             items.for_each(|item| work(own, item));
             return;
         };
@@ -132,10 +127,10 @@ impl Workers {
                 work(state, item);
             }
         };
-        pool.in_place_scope(|scope| {
+        helpers.scope(|scope| {
             for state in others {
                 let run = &run;
-                scope.spawn(move |_| run(state));
+                scope.spawn(move || run(state));
             }
             run(own);
         });

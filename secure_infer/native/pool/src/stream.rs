@@ -24,6 +24,8 @@ struct State<'s, S, T, E> {
     finished: BTreeMap<usize, (T, Result<(), E>)>,
     closed: bool,
     panicked: bool,
+    /// The party's thread sleeps.
+    asleep: bool,
 }
 
 /// What the party's thread does next.
@@ -42,6 +44,7 @@ impl<'s, S, T, E> Queue<'s, S, T, E> {
                 finished: BTreeMap::new(),
                 closed: false,
                 panicked: false,
+                asleep: false,
             }),
             finished: Condvar::new(),
         }
@@ -81,8 +84,11 @@ impl<'s, S, T, E> Queue<'s, S, T, E> {
     }
 
     fn finish(&self, index: usize, item: T, result: Result<(), E>) {
-        self.lock().finished.insert(index, (item, result));
-        self.finished.notify_one();
+        let mut state = self.lock();
+        state.finished.insert(index, (item, result));
+        if state.asleep {
+            self.finished.notify_one();
+        }
     }
 
     /// The item `index` if it is finished.
@@ -92,6 +98,7 @@ impl<'s, S, T, E> Queue<'s, S, T, E> {
 
     /// The item `index`, sooner or later; until then, others to work on.
     fn next(&self, index: usize) -> Next<T, E> {
+        let mut looks = 0;
         let mut state = self.lock();
         loop {
             if let Some((item, result)) = state.finished.remove(&index) {
@@ -103,7 +110,16 @@ impl<'s, S, T, E> Queue<'s, S, T, E> {
             if state.panicked {
                 return Next::GiveUp;
             }
-            state = (self.finished.wait(state)).unwrap_or_else(PoisonError::into_inner);
+            if looks < LOOKS {
+                looks += 1;
+                drop(state);
+                thread::yield_now();
+                state = self.lock();
+            } else {
+                state.asleep = true;
+                state = (self.finished.wait(state)).unwrap_or_else(PoisonError::into_inner);
+                state.asleep = false;
+            }
         }
     }
 }
@@ -166,7 +182,7 @@ impl Workers {
         let busy = self.threads().min(wanted).min(states.len());
         let (own, others) = states[..busy].split_at_mut(1);
         let own = &mut own[0];
-        let Some(pool) = self.pool.as_ref().filter(|_| busy > 1) else {
+        let Some(helpers) = self.helpers.as_ref().filter(|_| busy > 1) else {
             return items.try_for_each(|mut item| {
                 before(context, &mut item)?;
                 work(own, &mut item)?;
@@ -176,7 +192,7 @@ impl Workers {
         let queue = Queue::new(others);
         // enough that nobody waits for the calling thread, which may be held up by the peer
         let ahead = 2 * busy + 1;
-        pool.in_place_scope(|scope| {
+        helpers.scope(|scope| {
             let (queue, work) = (&queue, &work);
             let _close = Close(queue);
             let (mut pushed, mut passed) = (0, 0);
@@ -188,7 +204,7 @@ impl Workers {
                         Some(mut item) => {
                             before(context, &mut item)?;
                             if let Some(state) = queue.push(pushed, item) {
-                                scope.spawn(move |_| queue.serve(state, work));
+                                scope.spawn(move || queue.serve(state, work));
                             }
                             pushed += 1;
                         }

@@ -108,7 +108,7 @@ fn wanted(program: &Program) -> Ahead {
 struct PreparedLinear {
     /// D's share of W r.
     share: Share,
-    /// H's masks of padded positions.
+    /// D's shares of padded positions: minus H's masks, since the values there are zero.
     border: Share,
     /// From the share that H has to the lattice mask, where the input does not carry it already.
     remask: Option<Share>,
@@ -232,6 +232,7 @@ impl Session {
         let program = plan.program();
         let workers = &self.workers;
         let mut shares = Shares::new(&plan, workers);
+        let mut padded = Secret::new(largest_raster(&plan));
         for (id, (step, prepared)) in program.steps().iter().zip(ticket.steps).enumerate() {
             ch.enter(Phase::Online, id);
             match (step, prepared) {
@@ -254,7 +255,7 @@ impl Session {
                         parameters,
                         &prepared,
                         input,
-                        &mut share,
+                        (&mut padded, &mut share),
                     )?;
                     shares.set(s.out, share);
                 }
@@ -277,8 +278,8 @@ impl Session {
                     shares.set(s.out, y);
                 }
                 (Step::MaxPool(s), Prepared::Exchanges(relus, _)) => {
-                    let input = shares.get(s.input)?;
-                    let share = evaluate_max_pool(ch, workers, &plan, s, relus, input)?;
+                    let input = shares.consume(id, s.input)?;
+                    let share = evaluate_max_pool(ch, &plan, s, relus, input, &mut shares)?;
                     shares.set(s.out, share);
                 }
                 (Step::Output(s), _) => {
@@ -320,8 +321,11 @@ fn prepare_linear(
         wire::recv_words(ch, Kind::Remask, &mut difference, value.ring_bits)?;
         Some(difference)
     };
-    let mut border = Secret::from(vec![0; raster::border_len(&part.shape)]);
+    let mut border = Secret::<u32>::new(raster::border_len(&part.shape));
     wire::recv_words(ch, Kind::PaddingMasks, &mut border, value.ring_bits)?;
+    for mask in border.iter_mut() {
+        *mask = mask.wrapping_neg();
+    }
     let len = step.output().map_or(0, |out| program.value(out).len());
     let mut share = Secret::from(vec![0; len]);
     lattice
@@ -340,7 +344,15 @@ fn prepare_linear(
     })
 }
 
-/// W m + d + bias; padded positions carry minus H's mask, since the value there is zero.
+/// Elements of the largest padded raster of a linear step.
+fn largest_raster(plan: &Plan) -> usize {
+    let shapes =
+        (0..plan.program().steps().len()).filter_map(|id| Some(plan.linear(id).ok()?.shape));
+    let padded = shapes.filter(|shape| raster::border_len(shape) > 0);
+    padded.map(|shape| shape.padded_len()).max().unwrap_or(0)
+}
+
+/// W m + d + bias.
 fn linear(
     plan: &Plan,
     workers: &Workers,
@@ -348,7 +360,7 @@ fn linear(
     parameters: &LinearParameters,
     prepared: &PreparedLinear,
     input: &[u32],
-    share: &mut [u32],
+    (padded, share): (&mut [u32], &mut [u32]),
 ) -> Result<(), ProtocolError> {
     let (shape, out) = (&plan.linear(id)?.shape, plan.program().value(step.out));
     let remasked: Option<Vec<u32>> = prepared.remask.as_ref().map(|remask| {
@@ -359,9 +371,8 @@ fn linear(
             .collect()
     });
     let map = remasked.as_deref().unwrap_or(input);
-    let border: Vec<u32> = prepared.border.iter().map(|&r| r.wrapping_neg()).collect();
-    let padded = raster::join(workers, shape, map, &border);
-    parameters.kernel.apply_with(workers, &padded, share);
+    let padded = raster::join(workers, shape, map, &prepared.border, padded);
+    parameters.kernel.apply_with(workers, padded, share);
     let at_once = raster::channels_at_once(out.plane());
     let per_channel = parameters.bias.len() / out.shape[0];
     let blocks = share
@@ -446,30 +457,33 @@ fn evaluate_relu(
 
 fn evaluate_max_pool(
     ch: &mut dyn Channel,
-    workers: &Workers,
     plan: &Plan,
     step: &MaxPool,
     relus: Vec<Box<dyn Compares>>,
-    input: &Share,
+    mut source: Vec<u32>,
+    shares: &mut Shares<'_>,
 ) -> Result<Vec<u32>, ProtocolError> {
     let value = plan.program().value(step.input);
-    let mask = value.mask();
-    let mut source = input.to_vec();
+    let (workers, mask) = (shares.workers(), value.mask());
     let mut relus = relus.into_iter();
     for stage in max_pool::stages(value.shape, step) {
-        let mut best = stage.begin(workers, &source);
+        let mut best = shares.fresh(stage.outputs());
+        stage.begin(workers, &source, &mut best);
         for (round, relu) in stage.rounds().zip(relus.by_ref()) {
-            let differences = stage.differences(workers, round, &source, &best, mask);
-            let mut y = vec![0; differences.len()];
+            let n = stage.comparisons(round);
+            let (mut differences, mut y) = (shares.fresh(n), shares.fresh(n));
+            stage.differences(workers, round, (&source, &best), mask, &mut differences);
             let all = Channels {
-                plane: y.len(),
+                plane: n,
                 threshold: &[0],
                 flip: &[0],
             };
             relu.evaluate(ch, workers, &differences, &mut y, &all)?;
-            stage.update(workers, round, &source, &y, mask, &mut best);
+            stage.update(workers, round, (&source, &y), mask, &mut best);
+            shares.spare(differences.into());
+            shares.spare(y.into());
         }
-        source = best;
+        shares.spare(std::mem::replace(&mut source, best).into());
     }
     Ok(source)
 }

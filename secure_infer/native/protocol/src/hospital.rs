@@ -351,14 +351,15 @@ impl Walk<'_> {
         let mut source = Secret::copy(self.shares.get(s.input)?);
         let mut relus = Vec::new();
         for stage in max_pool::stages(input.shape, s) {
-            let mut best = Secret::from(stage.begin(off.workers, &source));
+            let mut best = Secret::new(stage.outputs());
+            stage.begin(off.workers, &source, &mut best);
             for round in stage.rounds() {
-                let y = stage.differences(off.workers, round, &source, &best, mask);
-                let y = Secret::from(y);
-                let mut fresh = Secret::from(vec![0; y.len()]);
+                let n = stage.comparisons(round);
+                let (mut y, mut fresh) = (Secret::new(n), Secret::new(n));
+                stage.differences(off.workers, round, (&source, &best), mask, &mut y);
                 random::words(off.prg, mask, &mut fresh);
                 relus.push(relu::prepare_hospital(off, s.window, bits, &y, &fresh)?);
-                stage.update(off.workers, round, &source, &fresh, mask, &mut best);
+                stage.update(off.workers, round, (&source, &fresh), mask, &mut best);
             }
             source = best;
         }

@@ -7,6 +7,7 @@
 //! Which elements meet which is public; this file only lists it.
 
 use blindread_pool::Workers;
+use blindread_ring::widened;
 
 use crate::local::window;
 use crate::program::MaxPool;
@@ -14,12 +15,21 @@ use crate::program::MaxPool;
 /// Elements of parts that a thread takes at once.
 const BLOCK: usize = 1 << 14;
 
-/// One set of comparisons that can run together.
+/// Neighbours in the running maximum, and the source positions that they meet, at equal distances.
+struct Run {
+    /// Comparisons of the round before these.
+    index: usize,
+    kept: usize,
+    challenger: usize,
+    distance: usize,
+    count: usize,
+}
+
+/// One set of comparisons that can run together, in the order of the running maximum.
+#[derive(Default)]
 pub struct Round {
-    /// Positions of the running maximum that take part.
-    kept: Vec<u32>,
-    /// Positions in the source that each is compared with.
-    challenger: Vec<u32>,
+    runs: Vec<Run>,
+    count: usize,
 }
 
 /// One pass along one axis: a pattern of positions that repeats in every part of the source.
@@ -27,8 +37,8 @@ pub struct Stage {
     parts: usize,
     /// Elements of one part of the source.
     source: usize,
-    /// Source position of each first element.
-    first: Vec<u32>,
+    /// Where each element of the running maximum comes from: the first position of its window.
+    first: Round,
     rounds: Vec<Round>,
 }
 
@@ -61,19 +71,13 @@ impl Stage {
         source: usize,
         windows: impl Iterator<Item = (usize, usize, usize)>,
     ) -> Self {
-        let (mut first, mut rounds): (_, Vec<Round>) = (Vec::new(), Vec::new());
-        for (start, distance, count) in windows {
-            for t in 1..count {
-                if rounds.len() < t {
-                    rounds.push(Round {
-                        kept: Vec::new(),
-                        challenger: Vec::new(),
-                    });
-                }
-                rounds[t - 1].kept.push(first.len() as u32);
-                rounds[t - 1].challenger.push((start + t * distance) as u32);
+        let (mut first, mut rounds) = (Round::default(), Vec::<Round>::new());
+        for (kept, (start, distance, count)) in windows.enumerate() {
+            first.push(kept, start);
+            rounds.resize_with(rounds.len().max(count - 1), Round::default);
+            for (t, round) in rounds[..count - 1].iter_mut().enumerate() {
+                round.push(kept, start + (t + 1) * distance);
             }
-            first.push(start as u32);
         }
         Self {
             parts,
@@ -91,7 +95,13 @@ impl Stage {
     /// Comparisons of one round in all parts.
     #[must_use]
     pub fn comparisons(&self, round: &Round) -> usize {
-        self.parts * round.kept.len()
+        self.parts * round.count
+    }
+
+    /// Elements of the running maximum.
+    #[must_use]
+    pub fn outputs(&self) -> usize {
+        self.comparisons(&self.first)
     }
 
     fn parts_at_once(&self) -> usize {
@@ -99,50 +109,59 @@ impl Stage {
     }
 
     /// The running maximum before the first round.
-    #[must_use]
-    pub fn begin(&self, workers: &Workers, source: &[u32]) -> Vec<u32> {
-        let mut best = vec![0; self.parts * self.first.len()];
-        let blocks = (best.chunks_mut(self.parts_at_once() * self.first.len()))
-            .zip(source.chunks(self.parts_at_once() * self.source));
+    pub fn begin(&self, workers: &Workers, source: &[u32], best: &mut [u32]) {
+        let (n, at_once) = (self.first.count, self.parts_at_once());
+        let blocks = (best.chunks_mut(at_once * n)).zip(source.chunks(at_once * self.source));
         workers.each(blocks, |(best, source)| {
-            let parts = best.chunks_exact_mut(self.first.len());
-            for (best, source) in parts.zip(source.chunks_exact(self.source)) {
-                for (best, &at) in best.iter_mut().zip(&self.first) {
-                    *best = source[at as usize];
-                }
-            }
+            let parts = best
+                .chunks_exact_mut(n)
+                .zip(source.chunks_exact(self.source));
+            widened(
+                #[inline(always)]
+                || {
+                    for (best, source) in parts {
+                        for run in &self.first.runs {
+                            let best = &mut best[run.kept..][..run.count];
+                            run.meet(source, |i, challenger| best[i] = challenger);
+                        }
+                    }
+                },
+            );
         });
-        best
     }
 
     /// The running maximum minus its challengers.
-    #[must_use]
     pub fn differences(
         &self,
         workers: &Workers,
         round: &Round,
-        source: &[u32],
-        best: &[u32],
+        (source, best): (&[u32], &[u32]),
         mask: u32,
-    ) -> Vec<u32> {
-        let (n, at_once) = (round.kept.len(), self.parts_at_once());
-        let mut differences = vec![0; self.comparisons(round)];
-        let blocks = (differences.chunks_mut(at_once * n))
+        differences: &mut [u32],
+    ) {
+        let at_once = self.parts_at_once();
+        let blocks = (differences.chunks_mut(at_once * round.count))
             .zip(source.chunks(at_once * self.source))
-            .zip(best.chunks(at_once * self.first.len()));
+            .zip(best.chunks(at_once * self.first.count));
         workers.each(blocks, |((differences, source), best)| {
-            let parts = (differences.chunks_exact_mut(n))
+            let parts = (differences.chunks_exact_mut(round.count))
                 .zip(source.chunks_exact(self.source))
-                .zip(best.chunks_exact(self.first.len()));
-            for ((differences, source), best) in parts {
-                let positions = round.kept.iter().zip(&round.challenger);
-                for (difference, (&kept, &challenger)) in differences.iter_mut().zip(positions) {
-                    *difference =
-                        best[kept as usize].wrapping_sub(source[challenger as usize]) & mask;
-                }
-            }
+                .zip(best.chunks_exact(self.first.count));
+            widened(
+                #[inline(always)]
+                || {
+                    for ((differences, source), best) in parts {
+                        for run in &round.runs {
+                            let differences = &mut differences[run.index..][..run.count];
+                            let best = &best[run.kept..][..run.count];
+                            run.meet(source, |i, challenger| {
+                                differences[i] = best[i].wrapping_sub(challenger) & mask;
+                            });
+                        }
+                    }
+                },
+            );
         });
-        differences
     }
 
     /// The running maximum after a round with the given results: result plus challenger.
@@ -150,25 +169,166 @@ impl Stage {
         &self,
         workers: &Workers,
         round: &Round,
-        source: &[u32],
-        results: &[u32],
+        (source, results): (&[u32], &[u32]),
         mask: u32,
         best: &mut [u32],
     ) {
-        let (n, at_once) = (round.kept.len(), self.parts_at_once());
-        let blocks = (results.chunks(at_once * n))
+        let at_once = self.parts_at_once();
+        let blocks = (results.chunks(at_once * round.count))
             .zip(source.chunks(at_once * self.source))
-            .zip(best.chunks_mut(at_once * self.first.len()));
+            .zip(best.chunks_mut(at_once * self.first.count));
         workers.each(blocks, |((results, source), best)| {
-            let parts = (results.chunks_exact(n))
+            let parts = (results.chunks_exact(round.count))
                 .zip(source.chunks_exact(self.source))
-                .zip(best.chunks_exact_mut(self.first.len()));
-            for ((results, source), best) in parts {
-                let positions = round.kept.iter().zip(&round.challenger);
-                for (result, (&kept, &challenger)) in results.iter().zip(positions) {
-                    best[kept as usize] = result.wrapping_add(source[challenger as usize]) & mask;
+                .zip(best.chunks_exact_mut(self.first.count));
+            widened(
+                #[inline(always)]
+                || {
+                    for ((results, source), best) in parts {
+                        for run in &round.runs {
+                            let results = &results[run.index..][..run.count];
+                            let best = &mut best[run.kept..][..run.count];
+                            run.meet(source, |i, challenger| {
+                                best[i] = results[i].wrapping_add(challenger) & mask;
+                            });
+                        }
+                    }
+                },
+            );
+        });
+    }
+}
+
+impl Round {
+    fn push(&mut self, kept: usize, challenger: usize) {
+        let index = self.count;
+        self.count += 1;
+        if let Some(run) = self.runs.last_mut()
+            && run.kept + run.count == kept
+            && let Some(distance) = challenger.checked_sub(run.last())
+            && (run.count == 1 || run.distance == distance)
+        {
+            (run.distance, run.count) = (distance, run.count + 1);
+            return;
+        }
+        self.runs.push(Run {
+            index,
+            kept,
+            challenger,
+            distance: 0,
+            count: 1,
+        });
+    }
+}
+
+impl Run {
+    /// The last source position.
+    fn last(&self) -> usize {
+        self.challenger + (self.count - 1) * self.distance
+    }
+
+    /// Calls `visit` with every challenger in one part of the source, and how many came before it.
+    #[inline(always)]
+    fn meet(&self, source: &[u32], mut visit: impl FnMut(usize, u32)) {
+        let source = &source[self.challenger..=self.last()];
+        match self.distance {
+            1 => {
+                for (i, &challenger) in source.iter().enumerate() {
+                    visit(i, challenger);
                 }
             }
-        });
+            2 => {
+                for (i, pair) in source.as_chunks::<2>().0.iter().enumerate() {
+                    visit(i, pair[0]);
+                }
+                visit(self.count - 1, source[source.len() - 1]);
+            }
+            distance => {
+                for i in 0..self.count {
+                    visit(i, source[i * distance]);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The largest element of every window, by comparing positions one by one.
+    fn by_windows([channels, height, width]: [usize; 3], step: &MaxPool, map: &[u32]) -> Vec<u32> {
+        let extents = [height, width];
+        let covered = |axis: usize, at| {
+            let (before, pool) = (step.padding[2 * axis], step.pool[axis]);
+            window(at, step.stride[axis], before, pool, extents[axis])
+        };
+        let outputs = |axis: usize| {
+            let padded = extents[axis] + step.padding[2 * axis] + step.padding[2 * axis + 1];
+            (padded - step.pool[axis]) / step.stride[axis] + 1
+        };
+        let mut largest = Vec::new();
+        for channel in 0..channels {
+            for y in 0..outputs(0) {
+                for x in 0..outputs(1) {
+                    let pixels = covered(0, y).flat_map(|y| covered(1, x).map(move |x| (y, x)));
+                    let pixels = pixels.map(|(y, x)| map[(channel * height + y) * width + x]);
+                    largest.push(pixels.max().unwrap());
+                }
+            }
+        }
+        largest
+    }
+
+    #[test]
+    fn two_passes_of_pairwise_maxima_give_the_largest_of_every_window() {
+        let workers = Workers::new(2).unwrap();
+        let cases = [
+            ([2, 2], [2, 2], [0, 0, 0, 0]),
+            ([3, 3], [2, 2], [1, 1, 1, 1]),
+            ([3, 3], [2, 2], [0, 1, 0, 1]),
+            ([3, 3], [1, 1], [1, 1, 1, 1]),
+            ([3, 4], [1, 3], [2, 0, 1, 2]),
+            ([5, 2], [3, 1], [2, 2, 0, 1]),
+            ([1, 3], [1, 1], [0, 0, 2, 2]),
+            ([1, 1], [1, 1], [0, 0, 0, 0]),
+        ];
+        for (pool, stride, padding) in cases {
+            for shape in [[1, 6, 7], [3, 9, 5], [40, 24, 22]] {
+                let step = MaxPool {
+                    name: String::new(),
+                    input: 0,
+                    out: 1,
+                    window: [0, 31],
+                    pool,
+                    stride,
+                    padding,
+                };
+                let n: usize = shape.iter().product();
+                let map: Vec<u32> = (0..n as u32)
+                    .map(|i| i.wrapping_mul(0x9e37_79b9) >> 2)
+                    .collect();
+                let mut source = map.clone();
+                for stage in stages(shape, &step) {
+                    let mut best = vec![0; stage.outputs()];
+                    stage.begin(&workers, &source, &mut best);
+                    for round in stage.rounds() {
+                        let mut y = vec![0; stage.comparisons(round)];
+                        let mask = u32::MAX;
+                        stage.differences(&workers, round, (&source, &best), mask, &mut y);
+                        for y in &mut y {
+                            *y = (*y as i32).max(0) as u32;
+                        }
+                        stage.update(&workers, round, (&source, &y), mask, &mut best);
+                    }
+                    source = best;
+                }
+                assert_eq!(
+                    source,
+                    by_windows(shape, &step, &map),
+                    "{pool:?} {stride:?} {padding:?} {shape:?}"
+                );
+            }
+        }
     }
 }

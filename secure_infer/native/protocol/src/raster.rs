@@ -1,6 +1,5 @@
 //! Between a map and its zero-padded raster.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use blindread_pool::Workers;
@@ -51,22 +50,23 @@ pub fn split(shape: &ConvShape, padded: &[u32]) -> (Vec<u32>, Vec<u32>) {
     (map, border)
 }
 
-/// The inverse of [`split`]; the map itself where nothing is padded.
+/// The inverse of [`split`], into the beginning of `padded`; the map itself where nothing is padded.
 #[must_use]
 pub fn join<'a>(
     workers: &Workers,
     shape: &ConvShape,
     map: &'a [u32],
     border: &[u32],
-) -> Cow<'a, [u32]> {
+    padded: &'a mut [u32],
+) -> &'a [u32] {
     if border.is_empty() {
-        return Cow::Borrowed(map);
+        return map;
     }
     let channels = shape.spec().in_channels;
     let [raster, inner, outer] =
         [shape.padded_len(), map.len(), border.len()].map(|len| len / channels);
     let at_once = channels_at_once(raster);
-    let mut padded = vec![0; shape.padded_len()];
+    let padded = &mut padded[..shape.padded_len()];
     let blocks = (padded.chunks_mut(at_once * raster))
         .zip(map.chunks(at_once * inner))
         .zip(border.chunks(at_once * outer));
@@ -81,7 +81,7 @@ pub fn join<'a>(
             });
         }
     });
-    Cow::Owned(padded)
+    padded
 }
 
 /// Channels of so many elements that a thread takes at once.

@@ -32,6 +32,10 @@ impl<'a> Shares<'a> {
         }
     }
 
+    pub(crate) fn workers(&self) -> &'a Workers {
+        self.workers
+    }
+
     pub(crate) fn get(&self, id: ValueId) -> Result<&Share, ProtocolError> {
         self.shares
             .get(id)
@@ -102,11 +106,16 @@ impl<'a> Shares<'a> {
     pub(crate) fn retire(&mut self, id: StepId) {
         for value in self.plan.dead_after(id) {
             if let Some(share) = self.shares[value].take() {
-                let erased = share.erase(self.workers);
-                if self.spare.len() < SPARE {
-                    self.spare.push(erased);
-                }
+                self.spare(share);
             }
+        }
+    }
+
+    /// Erases a share, and keeps its memory.
+    pub(crate) fn spare(&mut self, share: Share) {
+        let erased = share.erase(self.workers);
+        if self.spare.len() < SPARE {
+            self.spare.push(erased);
         }
     }
 }
