@@ -1,13 +1,13 @@
 //! Frames over TLS: the protocol's [`Channel`] on a real connection.
 //!
 //! A frame is kind (1 byte), length (4 bytes, little-endian), body. Small frames are gathered into full
-//! TLS records (16 kB); large bodies go to TLS from where they lie. What the peer announces is compared
+//! TLS records; large bodies go to TLS from where they lie. What the peer announces is compared
 //! with what the protocol expects before a byte of memory is set aside for it.
 //!
 //! Both parties may send at the same time without a deadlock: a write that would block reads meanwhile,
 //! into an inbox of bounded size.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,9 +24,11 @@ use crate::timeouts::Timeouts;
 use crate::tls::{self, Credentials, Fingerprint};
 
 const HEADER: usize = 5;
-/// Plaintext gathered before it is encrypted: four full records.
-const GATHER: usize = 1 << 16;
-/// Plaintext encrypted before the socket takes it; bounds the copy that TLS keeps.
+/// Plaintext of a full record.
+const RECORD: usize = 1 << 14;
+/// Plaintext encrypted before the socket is offered it.
+const OFFER: usize = 1 << 16;
+/// Plaintext encrypted at once; bounds the copy that TLS keeps.
 const PIECE: usize = 1 << 18;
 /// Ciphertext taken from the socket at once.
 const STAGE: usize = 1 << 18;
@@ -57,7 +59,10 @@ pub struct TlsChannel {
     /// While opening or closing: the end of everything's patience.
     until: Option<Instant>,
     stage: Stage,
+    /// Less than a record.
     gathered: Vec<u8>,
+    /// Plaintext that TLS has encrypted since the socket was offered some.
+    encrypted: usize,
     inbox: Vec<u8>,
     inbox_from: usize,
     /// What this side waits for, for the words of an error.
@@ -126,7 +131,8 @@ impl TlsChannel {
                 from: 0,
                 to: 0,
             },
-            gathered: Vec::with_capacity(GATHER),
+            gathered: Vec::with_capacity(RECORD + HEADER),
+            encrypted: 0,
             inbox: Vec::new(),
             inbox_from: 0,
             expected: Kind::Hello,
@@ -271,31 +277,54 @@ impl TlsChannel {
         body: &mut Vec<u8>,
     ) -> Result<(), LinkError> {
         body.clear();
-        body.resize(len, 0);
-        self.fill(body, until, self.timeouts.silence)?;
+        body.reserve(len);
+        self.take(len, until, self.timeouts.silence, |plaintext| {
+            body.extend_from_slice(plaintext);
+        })?;
         self.meter.received(HEADER + len);
         Ok(())
     }
 
-    /// Fills `target` with plaintext; every read may take `patience`, all together until `until`.
+    /// Fills `target` with plaintext, as [`Self::take`] takes it.
     fn fill(
         &mut self,
         target: &mut [u8],
         until: Instant,
         patience: Duration,
     ) -> Result<(), LinkError> {
-        let stashed = target.len().min(self.inbox.len() - self.inbox_from);
-        target[..stashed].copy_from_slice(&self.inbox[self.inbox_from..self.inbox_from + stashed]);
+        let mut filled = 0;
+        self.take(target.len(), until, patience, |plaintext| {
+            target[filled..filled + plaintext.len()].copy_from_slice(plaintext);
+            filled += plaintext.len();
+        })
+    }
+
+    /// Gives `sink` plaintext of `len` bytes, piece by piece; every read may take `patience`, all together until `until`.
+    fn take(
+        &mut self,
+        len: usize,
+        until: Instant,
+        patience: Duration,
+        mut sink: impl FnMut(&[u8]),
+    ) -> Result<(), LinkError> {
+        let stashed = len.min(self.inbox.len() - self.inbox_from);
+        sink(&self.inbox[self.inbox_from..self.inbox_from + stashed]);
         self.inbox_from += stashed;
         if self.inbox_from == self.inbox.len() {
             self.inbox.clear();
             self.inbox_from = 0;
         }
-        let mut filled = stashed;
-        while filled < target.len() {
-            match self.tls.reader().read(&mut target[filled..]) {
-                Ok(0) => return Err(closed(self.expected)),
-                Ok(count) => filled += count,
+        let mut left = len - stashed;
+        while left > 0 {
+            let mut reader = self.tls.reader();
+            match reader.fill_buf() {
+                Ok([]) => return Err(closed(self.expected)),
+                Ok(plaintext) => {
+                    let taken = plaintext.len().min(left);
+                    sink(&plaintext[..taken]);
+                    reader.consume(taken);
+                    left -= taken;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let deadline = self.deadline(patience).min(until);
                     self.pull(deadline)?;
@@ -410,14 +439,28 @@ impl TlsChannel {
     }
 
     fn flush_out(&mut self) -> Result<(), LinkError> {
-        if !self.gathered.is_empty() {
-            self.tls
-                .writer()
-                .write_all(&self.gathered)
-                .map_err(|error| io_error(&error, self.expected))?;
-            self.gathered.clear();
-        }
+        self.encrypt_gathered()?;
+        self.encrypted = 0;
         self.push()
+    }
+
+    fn encrypt_gathered(&mut self) -> Result<(), LinkError> {
+        let mut gathered = std::mem::take(&mut self.gathered);
+        self.encrypt(&gathered)?;
+        gathered.clear();
+        self.gathered = gathered;
+        Ok(())
+    }
+
+    fn encrypt(&mut self, plaintext: &[u8]) -> Result<(), LinkError> {
+        let written = self.tls.writer().write_all(plaintext);
+        written.map_err(|error| io_error(&error, self.expected))?;
+        self.encrypted += plaintext.len();
+        if self.encrypted >= OFFER {
+            self.encrypted = 0;
+            self.push()?;
+        }
+        Ok(())
     }
 
     pub(crate) fn send_frame(&mut self, kind: Kind, body: &[u8]) -> Result<(), LinkError> {
@@ -440,19 +483,15 @@ impl TlsChannel {
         self.gathered.extend_from_slice(&len.to_le_bytes());
         // Fills the record that is begun, sends full ones from where they lie, keeps the rest.
         let (head, rest) =
-            body.split_at(body.len().min(GATHER.saturating_sub(self.gathered.len())));
+            body.split_at(body.len().min(RECORD.saturating_sub(self.gathered.len())));
         self.gathered.extend_from_slice(head);
-        if self.gathered.len() >= GATHER {
-            self.flush_out()?;
-            let whole = rest.len() - rest.len() % GATHER;
-            for piece in rest[..whole].chunks(PIECE) {
-                self.tls
-                    .writer()
-                    .write_all(piece)
-                    .map_err(|error| io_error(&error, kind))?;
-                self.push()?;
+        if self.gathered.len() >= RECORD {
+            self.encrypt_gathered()?;
+            let (whole, rest) = rest.split_at(rest.len() - rest.len() % RECORD);
+            for piece in whole.chunks(PIECE) {
+                self.encrypt(piece)?;
             }
-            self.gathered.extend_from_slice(&rest[whole..]);
+            self.gathered.extend_from_slice(rest);
         }
         self.meter.sent(HEADER + body.len());
         Ok(())
