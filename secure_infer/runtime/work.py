@@ -7,7 +7,8 @@ Resources and their units:
 ``multiply_adds``    products of a ring word (32 bits) with a weight (16 bits), added up
 ``butterflies``      of number-theoretic transforms, N/2 log2 N = 11264 a polynomial (N = 2048)
 ``random_reads``     reads of 16 bytes at random in the 4 MiB of the LPN secret of ``ferret``
-``memory_bytes``     of shares and ticket material, each read or written once, in the core's types
+``memory_bytes``     of shares and ticket material in the core's types, each written or read once; what a
+                     ticket keeps is erased, too, after it was read
 ``sent_bytes``       of messages that TLS encrypts and the kernel takes
 ``received_bytes``   the other way
 ===================  ============================================================================
@@ -101,6 +102,8 @@ WORD: Final = 4
 
 PHASES: Final[tuple[Phase, ...]] = ("offline", "online")
 PARTIES: Final[tuple[Party, ...]] = ("hospital", "developer")
+#: What a ticket keeps is written offline, read and erased online.
+_PASSES: Final[tuple[tuple[Phase, int], ...]] = (("offline", 1), ("online", 2))
 
 
 @dataclass(frozen=True)
@@ -228,9 +231,9 @@ def _add_truncation(tally: _Tally, program: Program, step: Truncate) -> None:
 def _add_wraps(tally: _Tally, program: Program, step: Step) -> None:
     """H keeps two answers, D a word and a choice; the masks of an extension follow from H's shares."""
     transfers, word = wraps(program, step), _word(wrap_bits(program, step))
-    for phase in PHASES:
-        tally[phase, "hospital", "memory_bytes"] += 2 * word * transfers
-        tally[phase, "developer", "memory_bytes"] += (word + 1) * transfers
+    for phase, passes in _PASSES:
+        tally[phase, "hospital", "memory_bytes"] += passes * 2 * word * transfers
+        tally[phase, "developer", "memory_bytes"] += passes * (word + 1) * transfers
 
 
 def _add_comparisons(tally: _Tally, predicted: StepPrediction, word: int) -> None:
@@ -240,5 +243,5 @@ def _add_comparisons(tally: _Tally, predicted: StepPrediction, word: int) -> Non
     hospital, developer = 4 * chunks + 2 * word + 1, chunks + 3 * word + 1
     tally["offline", "hospital", "memory_bytes"] += comparisons * (hospital + 2 * WORD)
     tally["offline", "developer", "memory_bytes"] += comparisons * developer
-    tally["online", "hospital", "memory_bytes"] += comparisons * hospital
-    tally["online", "developer", "memory_bytes"] += comparisons * (developer + 2 * WORD)
+    tally["online", "hospital", "memory_bytes"] += comparisons * 2 * hospital
+    tally["online", "developer", "memory_bytes"] += comparisons * (2 * developer + 2 * WORD)

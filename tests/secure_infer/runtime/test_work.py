@@ -67,8 +67,8 @@ def test_relu_hospital_sends_tables_and_developer_receives_them() -> None:
     hospital, developer = relu["offline", "hospital"], relu["offline", "developer"]
     assert hospital["aes_blocks"] == RELUS * (3 * (15 + 8) + 7.75 + 6)
     assert developer["aes_blocks"] == RELUS * (3 * (16 + 2) + 6 + 7.75)
-    # Tables and pads of three chunks, two answers and pi; read again online.
-    assert relu["online", "hospital"]["memory_bytes"] == RELUS * (3 * 4 + 8 + 1)
+    # Tables and pads of three chunks, two answers and pi; read and erased online.
+    assert relu["online", "hospital"]["memory_bytes"] == RELUS * 2 * (3 * 4 + 8 + 1)
     assert relu["online", "hospital"]["sent_bytes"] == RELUS * 75 / 8
     assert relu["online", "developer"]["sent_bytes"] == RELUS * 40 / 8
     assert "aes_blocks" not in relu["online", "developer"]
@@ -81,10 +81,10 @@ def test_extension_takes_one_more_ot_and_keeps_its_material_but_draws_no_mask() 
         program = Program(values, (Input("image", 0), Relu("relu", 0, 1, (3, 11)), Output("z", 1)))
         costs.append(work(program, predict(program))[1].amounts)
     less, more = costs
-    for phase in ("offline", "online"):
+    for phase, passes in (("offline", 1), ("online", 2)):
         for party, kept in (("hospital", 4), ("developer", 3)):
             added = more[phase, party]["memory_bytes"] - less[phase, party]["memory_bytes"]
-            assert added == RELUS * kept
+            assert added == RELUS * passes * kept
     assert (
         more["offline", "hospital"]["aes_blocks"] - less["offline", "hospital"]["aes_blocks"] == RELUS * 7.75
     )
