@@ -15,8 +15,8 @@ use rayon::{Scope as RayonScope, ThreadPool, ThreadPoolBuilder, Yield};
 /// a round trip.
 const LINGER: Duration = Duration::from_micros(200);
 
-/// How often the party's thread looks whether the others are done before it sleeps.
-const LOOKS: usize = 200;
+/// How often a thread looks for what it needs before it sleeps or goes: waking one up takes longer than most gaps.
+pub(crate) const LOOKS: usize = 200;
 
 pub(crate) struct Helpers {
     pool: ThreadPool,

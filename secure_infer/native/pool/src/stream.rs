@@ -5,10 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use crate::Workers;
-
-/// How often a thread looks for more work before it goes: waking another one up takes longer than most gaps. It never
-/// waits, since its pool may serve other streams, which the peer may be waiting for.
-const LOOKS: usize = 200;
+use crate::helpers::LOOKS;
 
 /// What the threads share.
 struct Queue<'s, S, T, E> {
@@ -61,7 +58,8 @@ impl<'s, S, T, E> Queue<'s, S, T, E> {
         state.spare.pop()
     }
 
-    /// Works on what waits, until nothing has come for a while.
+    /// Works on what waits, until nothing has come for a while. It never waits, since its pool may serve other streams,
+    /// which the peer may be waiting for.
     fn serve(&self, own: &'s mut S, work: impl Fn(&mut S, &mut T) -> Result<(), E>) {
         let _alarm = Alarm(self);
         let mut looks = 0;
