@@ -183,7 +183,6 @@ struct Supply<const LARGE: bool, R> {
 #[derive(Zeroize, ZeroizeOnDrop)]
 struct Scratch {
     leaves: Box<Leaves>,
-    blocks: Box<[u128; GROUP]>,
     /// The sender's other blocks, w + Delta.
     other: Box<[u128; GROUP]>,
     /// The receiver's choices.
@@ -196,7 +195,6 @@ impl Scratch {
     fn new() -> Self {
         Self {
             leaves: Box::new([0; BIN]),
-            blocks: Box::new([0; GROUP]),
             other: Box::new([0; GROUP]),
             u: Box::new([0; GROUP]),
             stream: Box::new([0; WORDS / 4]),
@@ -283,9 +281,9 @@ impl<const LARGE: bool, R: Round> Supply<LARGE, R> {
             round.leaves(&public.grower(LARGE), tree, &mut scratch.leaves);
             for (index, out) in segment.out.into_iter().enumerate() {
                 let number = used.wrapping_add((segment.first + index) as u64);
-                let first_leaf = (within + index) % TREE_GROUPS * GROUP;
+                let place = (within + index) % TREE_GROUPS;
                 deliver(
-                    &mut scratch.group::<LARGE, R>(public, round, number, tree, first_leaf),
+                    &mut scratch.group::<LARGE, R>(public, round, number, tree, place),
                     out,
                 );
             }
@@ -302,31 +300,30 @@ impl<const LARGE: bool, R: Round> Supply<LARGE, R> {
 }
 
 impl Scratch {
-    /// Makes the blocks of group `number`, whose tree's leaves are grown.
+    /// Makes the blocks of group `number` of its tree's leaves, of which it is the one at `place`.
     fn group<'a, const LARGE: bool, R: Round>(
         &'a mut self,
         public: &Public,
         round: &'a R,
         number: u64,
         tree: usize,
-        first_leaf: usize,
+        place: usize,
     ) -> Made<'a, R> {
         let Public { backend, code, .. } = public;
-        self.blocks
-            .copy_from_slice(&self.leaves[first_leaf..first_leaf + GROUP]);
+        let blocks = &mut self.leaves.as_chunks_mut::<GROUP>().0[place];
         let first = number * (WORDS / 4) as u64;
         code.counter(*backend, CODE[usize::from(LARGE)], first, &mut *self.stream);
         backend.rows::<LARGE>(&self.stream, &mut self.rows);
         self.u.fill(0);
         let choices = round.choices().map(|table| (table, &mut *self.u));
-        backend.add_rows::<LARGE>(round.base(), &self.rows, &mut self.blocks, choices);
+        backend.add_rows::<LARGE>(round.base(), &self.rows, blocks, choices);
         Made {
             round,
-            blocks: &mut self.blocks,
+            blocks,
             other: &mut self.other,
             u: &mut self.u,
             tree,
-            first_leaf,
+            first_leaf: place * GROUP,
             tweak: number * GROUP as u64,
         }
     }
