@@ -53,7 +53,7 @@ format: $(STAMPS)/venv
 	cd $(NATIVE) && cargo fmt --all
 
 bench: setup
-	$(BIN)/blindread bench --model densenet121-320 --threads 1 --json build/bench.json
+	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/blindread bench --model densenet121-320 --threads 1 --json build/bench.json
 
 bench-kernels: $(STAMPS)/venv
 	$(BIN)/python $(NATIVE)/compare_kernels.py $(if $(BASE),--base $(BASE)) $(if $(FULL),--full) \
