@@ -26,7 +26,7 @@
 //! Cost per OT: two AES blocks (sender; it grows trees twice) or one for a tree, half as many again over F_16; 2.5 for
 //! rows of the code; ten random reads of 16 bytes in 4 MB; the hashes as in `softspoken`.
 //! Measured on one core of an AMD EPYC of the Zen 3 kind with VAES-256, million OTs per second (receiver, sender):
-//! random OT 40 and 47, one-of-sixteen OT 30 and 28, of which ten reads take 10 and 13 ns; a refill takes 15 to 40 ms of
+//! random OT 42 and 46, one-of-sixteen OT 28 and 27, of which ten reads and their sums take 11 and 14 ns; a refill takes 15 to 40 ms of
 //! each party. `examples/speed.rs` measures it.
 //! Security: semi-honest, under LPN as in `params`, and as `softspoken`. The request shows softspoken corrections and
 //! beta + u with u uniform; the answer shows sums of leaves under w, which the receiver knows up to Delta. Delta
@@ -300,7 +300,7 @@ impl<const LARGE: bool, R: Round> Supply<LARGE, R> {
 }
 
 impl Scratch {
-    /// Makes the blocks of group `number` of its tree's leaves, of which it is the one at `place`.
+    /// Makes the blocks of group `number` of its tree's leaves, which are the tree's group `place`.
     fn group<'a, const LARGE: bool, R: Round>(
         &'a mut self,
         public: &Public,
