@@ -26,8 +26,8 @@
 //! Cost per OT: two AES blocks (sender; it grows trees twice) or one for a tree, half as many again over F_16; 2.5 for
 //! rows of the code; ten random reads of 16 bytes in 4 MB; the hashes as in `softspoken`.
 //! Measured on one core of an AMD EPYC of the Zen 3 kind with VAES-256, million OTs per second (receiver, sender):
-//! random OT 42 and 46, one-of-sixteen OT 28 and 27, of which ten reads and their sums take 11 and 14 ns; a refill takes 15 to 40 ms of
-//! each party. `examples/speed.rs` measures it.
+//! random OT 42 and 46, one-of-sixteen OT 28 and 27, of which ten reads and their sums take 11 and 14 ns; a refill
+//! takes 15 to 40 ms of each party. `examples/speed.rs` measures it.
 //! Security: semi-honest, under LPN as in `params`, and as `softspoken`. The request shows softspoken corrections and
 //! beta + u with u uniform; the answer shows sums of leaves under w, which the receiver knows up to Delta. Delta
 //! is that of the connection's softspoken engine, which bootstraps with it and is never asked for OTs: so
