@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use blindread_ot::{
-    FerretReceiver, FerretSender, OtEngine, OtError, OtKind, OtReceiverEngine, OtSenderEngine,
-    ReceiverSetup, SenderSetup,
+    FerretReceiver, FerretSender, OtEngine, OtError, OtReceiverEngine, OtSenderEngine,
+    ReceiverSetup, Role, SenderSetup,
 };
 use blindread_pool::Workers;
 use rand_chacha::ChaCha20Rng;
@@ -39,32 +39,13 @@ fn set_up(engine: OtEngine, workers: &Workers) -> Result<Engines, OtError> {
     let receiver = receiver.with_workers(workers);
     Ok(match engine {
         OtEngine::SoftSpoken => (Box::new(sender), Box::new(receiver)),
-        OtEngine::Ferret => (
-            Box::new(FerretSender::new(sender, &mut rng)),
-            Box::new(FerretReceiver::new(receiver, &mut rng)),
-        ),
+        OtEngine::Ferret => {
+            let mut corrections = Vec::new();
+            let receiver = FerretReceiver::start(receiver, true, &mut corrections);
+            let sender = FerretSender::start(sender, true, &corrections, &mut rng)?;
+            (Box::new(sender), Box::new(receiver))
+        }
     })
-}
-
-/// Refills until `n` OTs are ready, and says what each refill took.
-fn refill((sender, receiver): &mut Engines, kind: OtKind, n: usize) -> Result<(), OtError> {
-    while let Some(refill) = sender.refill(kind, n) {
-        let (mut request, mut answer) = (Vec::new(), Vec::new());
-        let mut times = Vec::new();
-        timed(&mut times, || receiver.request_refill(refill, &mut request))?;
-        timed(&mut times, || {
-            sender.answer_refill(refill, &request, &mut answer)
-        })?;
-        timed(&mut times, || receiver.finish_refill(&answer))?;
-        let times: Vec<_> = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
-        println!(
-            "refill {:?}: request {} bytes, answer {} bytes, {times:.1?} ms",
-            refill.kind,
-            request.len(),
-            answer.len(),
-        );
-    }
-    Ok(())
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -77,7 +58,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let rounds = numbers.next().unwrap_or(15).max(1);
     let workers = Workers::new(numbers.next().unwrap_or(1))?;
     let start = Instant::now();
-    let mut engines = set_up(engine.unwrap_or(OtEngine::SoftSpoken), &workers)?;
+    let engine = engine.unwrap_or(OtEngine::SoftSpoken);
+    let mut engines = set_up(engine, &workers)?;
+    let order = match engine.speaker() {
+        Role::Sender => [Role::Sender, Role::Receiver],
+        Role::Receiver => [Role::Receiver, Role::Sender],
+    };
     println!(
         "{:22} {:.1} ms, both parties",
         "set-up",
@@ -85,29 +71,34 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
 
     let mut times: [Vec<Duration>; 4] = Default::default();
-    let mut corrections = Vec::new();
     let (mut choices, mut pads) = (vec![0; n], vec![0; n]);
     let (mut pads0, mut pads1) = (vec![0; n], vec![0; n]);
     let (mut bits, mut tables) = (vec![0; n], vec![0; n]);
+    let (sender, receiver) = &mut engines;
     for _ in 0..rounds {
-        corrections.clear();
-        refill(&mut engines, OtKind::RandomOt, n)?;
-        let (sender, receiver) = &mut engines;
-        timed(&mut times[0], || {
-            receiver.random_ot(n, 27, &mut corrections, &mut choices, &mut pads)
-        })?;
-        timed(&mut times[1], || {
-            sender.random_ot(n, 27, &corrections, &mut pads0, &mut pads1)
-        })?;
-        corrections.clear();
-        refill(&mut engines, OtKind::OneOf16, n)?;
-        let (sender, receiver) = &mut engines;
-        timed(&mut times[2], || {
-            receiver.one_of_16(n, &mut corrections, &mut choices, &mut bits)
-        })?;
-        timed(&mut times[3], || {
-            sender.one_of_16(n, &corrections, &mut tables)
-        })?;
+        // Who speaks comes first; the other one's message is empty.
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for role in order {
+            match role {
+                Role::Receiver => timed(&mut times[0], || {
+                    receiver.random_ot(n, 27, &theirs, &mut ours, &mut choices, &mut pads)
+                })?,
+                Role::Sender => timed(&mut times[1], || {
+                    sender.random_ot(n, 27, &ours, &mut theirs, [&mut pads0, &mut pads1])
+                })?,
+            }
+        }
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for role in order {
+            match role {
+                Role::Receiver => timed(&mut times[2], || {
+                    receiver.one_of_16(n, &theirs, &mut ours, &mut choices, &mut bits)
+                })?,
+                Role::Sender => timed(&mut times[3], || {
+                    sender.one_of_16(n, &ours, &mut theirs, &mut tables)
+                })?,
+            }
+        }
     }
     let names = [
         "random_ot receiver",

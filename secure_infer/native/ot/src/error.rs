@@ -26,20 +26,11 @@ pub enum OtError {
         /// Index of the first offending point in that message.
         index: usize,
     },
-    /// More OTs than are ready: a refill was left out.
-    #[error("OTs ready: expected {expected} at least, got {got}")]
-    Exhausted {
-        /// How many were asked for, rounded up.
-        expected: usize,
-        /// How many there are.
-        got: usize,
-    },
-    /// A step of a refill out of turn.
-    #[error("refill: expected {expected}, got another step")]
-    Refill {
-        /// The step that would be in turn.
-        expected: &'static str,
-    },
+    /// OTs of a kind that this connection and direction was not set up for.
+    #[error(
+        "one-of-sixteen OTs: expected an engine that was set up for them, got one for random OTs alone"
+    )]
+    NotSetUp,
     /// The width of a random OT is not between 1 and 32 bits.
     #[error("bits of a random OT: expected 1 to 32, got {got}")]
     Bits {
@@ -55,8 +46,7 @@ impl OtError {
         match self {
             Self::Length { .. } => "ot.length",
             Self::InvalidPoint { .. } => "ot.invalid_point",
-            Self::Exhausted { .. } => "ot.exhausted",
-            Self::Refill { .. } => "ot.refill",
+            Self::NotSetUp => "ot.not_set_up",
             Self::Bits { .. } => "ot.bits",
         }
     }

@@ -13,40 +13,40 @@
 //! bin and g = f + e*Delta comes from one tree per bin. The first round starts from `softspoken`, and each keeps
 //! enough of its samples for the next one.
 //! - The receiver's error in bin j is where the choices of its next 11 random OTs say (branch 1 - u at each level), so
-//!   over F_2 it need not send anything; the sender sends one block per level, its left sum plus w.
-//! - Over F_16 the last level takes two blocks under hashes of w and w + Delta. The error's value beta is uniform in
-//!   F_16*: with a sample u, v, w of the last round the receiver sends beta + u (4 bits) and the sender the sum of all
-//!   leaves plus w + (beta + u)*Delta, from which the receiver has the missing leaf plus beta*Delta.
+//!   it need not send anything; the sender sends one block per level, its left sum plus w.
+//! - Over F_16 the last level takes two blocks under hashes of w and w + Delta, and the error's value is u of a sample
+//!   u, v, w of the last round: the sender sends the sum of all leaves plus w, from which the receiver has the missing
+//!   leaf plus u*Delta. (The paper draws a value other than 0 and sends its difference to u. Here one bin in sixteen
+//!   has no error, see `params`, and nothing is sent from the receiver to the sender.)
+//! - A tree grows, and its sums are sent, with the first OTs that are made of its leaves. A new round begins in the middle
+//!   of a call, when the old one has no more than the next one's seeds; it sends nothing of its own.
 //!
 //! Requirements: both parties make the same calls in the same order, of both kinds together.
-//! Error: none. Rounds: a request and an answer per 4 M OTs (F_2: request empty).
-//! Bits: answers of 360 kB (F_2) and 426 kB (F_16) per round: 0.74 bits per random OT and 0.87 per one-of-sixteen
-//! OT. Once per connection, in the first requests, softspoken corrections of 1.1 MB (F_2) and 4.1 MB (F_16).
-//! Memory: 4 to 5 MB per kind; trees grow when their samples are wanted.
-//! Cost per OT: two AES blocks (sender; it grows trees twice) or one for a tree, half as many again over F_16; 2.5 for
-//! rows of the code; ten random reads of 16 bytes in 4 MB; the hashes as in `softspoken`.
+//! Error: none. Rounds: none; a message from the sender with every call that needs new trees.
+//! Bits: sums of 176 bytes (F_2) and 208 bytes (F_16) per 2048 samples: 0.74 bits per random OT and 0.87 per
+//! one-of-sixteen OT. Once per connection, softspoken corrections of 1.1 MB (F_2) and 4.1 MB (F_16).
+//! Memory: 5 MB per kind.
+//! Cost per OT: one AES block for a tree, half as many again over F_16; 2.5 for rows of the code; ten random reads of
+//! 16 bytes in 4 MB; the hashes as in `softspoken`. The first tree of a call grows once more if the last call left
+//! leaves of it.
 //! Measured on one core of an AMD EPYC of the Zen 3 kind with VAES-256, million OTs per second (receiver, sender):
-//! random OT 42 and 46, one-of-sixteen OT 28 and 27, of which ten reads and their sums take 11 and 14 ns; a refill
-//! takes 15 to 40 ms of each party. `examples/speed.rs` measures it.
-//! Security: semi-honest, under LPN as in `params`, and as `softspoken`. The request shows softspoken corrections and
-//! beta + u with u uniform; the answer shows sums of leaves under w, which the receiver knows up to Delta. Delta
-//! is that of the connection's softspoken engine, which bootstraps with it and is never asked for OTs: so
-//! correlations pass from it unchanged, and Delta is as fresh as it is (one per connection and direction). Streams,
-//! trees and hashes have domains of their own.
+//! random OT 42 and 46, one-of-sixteen OT 28 and 27, of which ten reads and their sums take 11 and 14 ns.
+//! `examples/speed.rs` measures it.
+//! Security: semi-honest, under LPN as in `params`, and as `softspoken`. The receiver sends softspoken corrections
+//! alone; the sender sends sums of leaves under w, which the receiver knows up to Delta. Delta is that of the
+//! connection's softspoken engine, which bootstraps with it and is never asked for OTs: so correlations pass from it
+//! unchanged, and Delta is as fresh as it is (one per connection and direction). Streams, trees and hashes have domains
+//! of their own.
 //! Secrets are zeroed on drop. No branch depends on a secret; one address per level of a tree does (`tree`).
 //!
 //! NOTE: the paper's consistency checks against malicious parties are left out (semi-honest model).
 //! NOTE: the receiver takes its positions from its random choices instead of masking chosen ones with them.
 
-use std::collections::VecDeque;
-
 use blindread_pool::Workers;
-use rand_core::CryptoRng;
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::OtError;
 use crate::aes::AesKey;
-use crate::engine::{OtKind, Refill};
+use crate::engine::OtKind;
 use crate::simd::Backend;
 use crate::softspoken::{one_of_16_len, random_ot_len};
 
@@ -76,7 +76,7 @@ const CODE: [u64; 2] = [
 ];
 const TWEAK: u64 = u64::from_le_bytes(*b"fer1 tcr");
 const LAST_LEVEL: u64 = u64::from_le_bytes(*b"fer4 ggm");
-const COINS: u64 = u64::from_le_bytes(*b"ferret r");
+const ROOTS: u64 = u64::from_le_bytes(*b"ferret r");
 const PUBLIC: u64 = u64::from_le_bytes(*b"ferret k");
 
 /// Elements that a round starts from: the LPN secret, and what its trees take of its own kind.
@@ -84,18 +84,65 @@ const fn seeds(large: bool) -> usize {
     K + if large { TREES } else { TREE_OTS }
 }
 
-/// Blocks of an answer per tree.
+/// Groups of a round that calls may use; the others are the next round's seeds.
+const fn usable(large: bool) -> usize {
+    ROUND_GROUPS - seeds(large) / GROUP
+}
+
+/// Blocks of a tree's sums.
 const fn tree_blocks(large: bool) -> usize {
     if large { LOG_BIN + 2 } else { LOG_BIN }
 }
 
-/// Bytes of the corrections of error values.
-const fn values_len(large: bool) -> usize {
-    if large { TREES / 2 } else { 0 }
+/// Bytes of a tree's sums.
+const fn tree_len(large: bool) -> usize {
+    16 * tree_blocks(large)
+}
+
+/// Trees whose first groups are among `count` groups from group `first` of a round on.
+const fn new_trees(first: usize, count: usize) -> usize {
+    (first + count).div_ceil(TREE_GROUPS) - first.div_ceil(TREE_GROUPS)
+}
+
+/// Bytes of sums for the next `count` groups of a kind, from where the rounds of both kinds are; moves on.
+fn sums_len(places: &mut [usize; 2], large: bool, mut count: usize) -> usize {
+    let (kind, mut len) = (usize::from(large), 0);
+    while count > 0 {
+        let left = usable(large).saturating_sub(places[kind]);
+        let step = left.min(count);
+        if step > 0 {
+            len += new_trees(places[kind], step) * tree_len(large);
+            places[kind] += step;
+            count -= step;
+            continue;
+        }
+        if large {
+            len += sums_len(places, false, TREE_OTS / GROUP);
+        }
+        let rest = ROUND_GROUPS - places[kind];
+        len += new_trees(places[kind], rest) * tree_len(large);
+        places[kind] = 0;
+    }
+    len
+}
+
+/// Bytes of the receiver's corrections when a connection is set up; `tables`: for one-of-sixteen OTs, too.
+#[must_use]
+pub const fn start_len(tables: bool) -> usize {
+    let bits = random_ot_len(seeds(false));
+    if tables {
+        bits + one_of_16_len(seeds(true))
+    } else {
+        bits
+    }
+}
+
+const fn is_large(kind: OtKind) -> bool {
+    matches!(kind, OtKind::OneOf16)
 }
 
 const _: () = assert!(seeds(false).is_multiple_of(GROUP) && seeds(true).is_multiple_of(GROUP));
-const _: () = assert!(TREE_OTS.is_multiple_of(GROUP) && TREES.is_multiple_of(2));
+const _: () = assert!(TREE_OTS.is_multiple_of(GROUP) && usable(true) > 0);
 
 /// Public keys of the connection and direction, all made from the hash key of softspoken; and the party's threads.
 struct Public {
@@ -133,29 +180,6 @@ impl Public {
     }
 }
 
-/// A party's coins.
-#[derive(ZeroizeOnDrop)]
-struct Coins {
-    key: AesKey,
-    used: u64,
-}
-
-impl Coins {
-    fn new(rng: &mut impl CryptoRng) -> Self {
-        let mut seed = Zeroizing::new([0; 16]);
-        rng.fill_bytes(&mut *seed);
-        Self {
-            key: AesKey::new(u128::from_le_bytes(*seed)),
-            used: 0,
-        }
-    }
-
-    fn fill(&mut self, backend: Backend, blocks: &mut [u128]) {
-        self.key.counter(backend, COINS, self.used, blocks);
-        self.used += blocks.len() as u64;
-    }
-}
-
 /// What one party has of a round.
 trait Round: Sync {
     fn base(&self) -> &[u128; K];
@@ -163,15 +187,17 @@ trait Round: Sync {
     fn choices(&self) -> Option<&Choices> {
         None
     }
-    fn leaves(&self, grower: &Grower<'_>, tree: usize, leaves: &mut Leaves);
+    /// Grows a tree. `sums` is the room for what the sender tells of it, if it is new.
+    fn leaves(&self, grower: &Grower<'_>, tree: usize, leaves: &mut Leaves, sums: &mut [u8]);
 }
 
-/// The samples of one kind that a party has not used, in groups.
+/// The samples of one kind, in groups.
 #[derive(Zeroize, ZeroizeOnDrop)]
-struct Supply<const LARGE: bool, R> {
+struct Supply<R> {
+    large: bool,
     #[zeroize(skip)]
-    rounds: VecDeque<R>,
-    /// Groups of the first round that are used.
+    round: Option<R>,
+    /// Groups of the round that are used; all of them before the first round.
     next: usize,
     /// Groups ever used.
     used: u64,
@@ -204,98 +230,89 @@ impl Scratch {
 }
 
 /// Groups of one tree, and the room for their results.
-struct Segment<O> {
-    /// Counted from the beginning of the first round.
+struct Segment<'a, O> {
+    /// Counted from the beginning of the round.
     first: usize,
     out: Vec<O>,
+    sums: &'a mut [u8],
 }
 
-impl<const LARGE: bool, R: Round> Supply<LARGE, R> {
-    fn new(workers: &Workers) -> Self {
+impl<R: Round> Supply<R> {
+    fn new(large: bool, workers: &Workers) -> Self {
         Self {
-            rounds: VecDeque::new(),
-            next: 0,
+            large,
+            round: None,
+            next: ROUND_GROUPS,
             used: 0,
             scratch: (0..workers.threads()).map(|_| Scratch::new()).collect(),
         }
     }
 
-    /// Groups that may be used before the next refill.
+    fn begin(&mut self, round: R) {
+        self.round = Some(round);
+        self.next = 0;
+    }
+
+    /// Groups that calls may use of this round.
     fn ready(&self) -> usize {
-        self.left().saturating_sub(seeds(LARGE) / GROUP)
+        usable(self.large).saturating_sub(self.next)
     }
 
-    /// Groups that there are, with those that the next refill starts from.
+    /// Groups of this round, with those that the next one starts from.
     fn left(&self) -> usize {
-        self.rounds.len() * ROUND_GROUPS - self.next
+        ROUND_GROUPS - self.next
     }
 
-    fn check_ready(&self, n: usize) -> Result<(), OtError> {
-        let (needed, ready) = (n.div_ceil(GROUP), self.ready());
-        if needed <= ready {
-            Ok(())
-        } else {
-            Err(OtError::Exhausted {
-                expected: needed.saturating_mul(GROUP),
-                got: ready * GROUP,
-            })
-        }
+    /// New trees among the next groups.
+    fn new_trees(&self, count: usize) -> std::ops::Range<usize> {
+        let first = self.next.div_ceil(TREE_GROUPS);
+        first..first + new_trees(self.next, count)
     }
 
-    /// Makes as many groups as there is room for in `out`, tree by tree, and has them delivered there.
+    /// Makes as many groups as there is room for in `out`, of which there must be so many, tree by tree, and has them
+    /// delivered there. `sums` is the sender's room for the sums of new trees.
     ///
     /// Threads may take trees in any order: rows and tweaks are indexed by the number of the group.
-    ///
-    /// # Errors
-    /// [`OtError::Exhausted`] when there are not so many, before anything is consumed.
     fn groups<O: Send>(
         &mut self,
         public: &Public,
         mut out: impl ExactSizeIterator<Item = O>,
+        sums: &mut [u8],
         deliver: impl Fn(&mut Made<'_, R>, O) + Sync,
-    ) -> Result<(), OtError> {
-        let (count, left) = (out.len(), self.left());
-        if count > left {
-            return Err(OtError::Exhausted {
-                expected: count.saturating_mul(GROUP),
-                got: left * GROUP,
-            });
-        }
-        let mut segments = Vec::with_capacity(count / TREE_GROUPS + 2);
-        let (mut at, end) = (self.next, self.next + count);
+    ) {
+        let Some(round) = &self.round else { return };
+        let mut sums = sums.chunks_mut(tree_len(self.large));
+        let mut segments = Vec::with_capacity(out.len() / TREE_GROUPS + 2);
+        let (mut at, end) = (self.next, self.next + out.len());
         while at < end {
             let groups = (TREE_GROUPS - at % TREE_GROUPS).min(end - at);
+            let is_new = at.is_multiple_of(TREE_GROUPS);
             segments.push(Segment {
                 first: at,
                 out: out.by_ref().take(groups).collect(),
+                sums: is_new.then(|| sums.next()).flatten().unwrap_or_default(),
             });
             at += groups;
         }
-        let (rounds, used) = (&self.rounds, self.used.wrapping_sub(self.next as u64));
-        let work = |scratch: &mut Scratch, segment: Segment<O>| {
-            let (round, within) = (
-                &rounds[segment.first / ROUND_GROUPS],
-                segment.first % ROUND_GROUPS,
-            );
-            let tree = within / TREE_GROUPS;
-            round.leaves(&public.grower(LARGE), tree, &mut scratch.leaves);
-            for (index, out) in segment.out.into_iter().enumerate() {
-                let number = used.wrapping_add((segment.first + index) as u64);
-                let place = (within + index) % TREE_GROUPS;
-                deliver(
-                    &mut scratch.group::<LARGE, R>(public, round, number, tree, place),
-                    out,
-                );
+        let (large, used) = (self.large, self.used.wrapping_sub(self.next as u64));
+        let work = |scratch: &mut Scratch, segment: Segment<'_, O>| {
+            let tree = segment.first / TREE_GROUPS;
+            let grower = public.grower(large);
+            round.leaves(&grower, tree, &mut scratch.leaves, segment.sums);
+            for (at, out) in (segment.first..).zip(segment.out) {
+                let number = used.wrapping_add(at as u64);
+                let place = at % TREE_GROUPS;
+                let mut made = if large {
+                    scratch.group::<true, R>(public, round, number, tree, place)
+                } else {
+                    scratch.group::<false, R>(public, round, number, tree, place)
+                };
+                deliver(&mut made, out);
             }
         };
         public.workers.each_with(&mut self.scratch, segments, work);
-        self.next += count;
-        self.used += count as u64;
-        while self.next > ROUND_GROUPS {
-            self.rounds.pop_front();
-            self.next -= ROUND_GROUPS;
-        }
-        Ok(())
+        self.used += (end - self.next) as u64;
+        self.next = end;
     }
 }
 
@@ -342,70 +359,12 @@ struct Made<'a, R> {
     tweak: u64,
 }
 
-/// The refill that is due before `n` OTs, from what is ready of both kinds; alike for both parties.
-fn due(kind: OtKind, n: usize, bits: Level, nibbles: Level) -> Option<Refill> {
-    let needed = n.div_ceil(GROUP);
-    let large = match kind {
-        OtKind::RandomOt if bits.ready >= needed => return None,
-        OtKind::OneOf16 if nibbles.ready >= needed => return None,
-        OtKind::RandomOt => false,
-        OtKind::OneOf16 => bits.ready >= TREE_OTS / GROUP,
-    };
-    let level = if large { nibbles } else { bits };
-    Some(Refill {
-        kind: if large {
-            OtKind::OneOf16
-        } else {
-            OtKind::RandomOt
-        },
-        request_len: corrections_len(large, level.started) + values_len(large),
-        answer_len: 16 * TREES * tree_blocks(large),
-    })
-}
-
-/// Where a supply stands.
-#[derive(Clone, Copy)]
-struct Level {
-    ready: usize,
-    /// Whether there was a round before.
-    started: bool,
-}
-
-impl<const LARGE: bool, R: Round> Supply<LARGE, R> {
-    fn level(&self) -> Level {
-        Level {
-            ready: self.ready(),
-            started: !self.rounds.is_empty(),
-        }
-    }
-}
-
-/// Bytes of softspoken corrections in a request.
-const fn corrections_len(large: bool, started: bool) -> usize {
-    match (started, large) {
-        (true, _) => 0,
-        (false, false) => random_ot_len(seeds(false)),
-        (false, true) => one_of_16_len(seeds(true)),
-    }
-}
-
 /// A large array of defaults that never was on the stack.
 fn boxed<T: Copy + Default, const N: usize>() -> Box<[T; N]> {
     vec![T::default(); N]
         .into_boxed_slice()
         .try_into()
         .unwrap_or_else(|_| Box::new([T::default(); N]))
-}
-
-/// The next block of a message.
-fn take_block(message: &mut &[u8]) -> u128 {
-    match message.split_first_chunk::<16>() {
-        Some((block, rest)) => {
-            *message = rest;
-            u128::from_le_bytes(*block)
-        }
-        None => 0,
-    }
 }
 
 #[cfg(test)]

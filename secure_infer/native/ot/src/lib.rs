@@ -9,10 +9,9 @@
 //!     OtSender (Delta)                       OtReceiver (random choices)
 //!       one_of_16, random_ot <- corrections - one_of_16, random_ot      one message per call
 //!
-//!     FerretSender (Delta)                    FerretReceiver            made from these two
-//!       answer_refill  <------- request  <-    request_refill           now and then
-//!                      -> answer -------->     finish_refill
-//!       one_of_16, random_ot                   one_of_16, random_ot     no message
+//!     FerretSender (Delta)                   FerretReceiver             made from these two
+//!       start           <- corrections -       start                    once
+//!       one_of_16, random_ot - tree sums ->    one_of_16, random_ot     one message per call
 //! ```
 //!
 //! `error` | `aes` PRG and hash | `base` endemic OT | `ggm` trees | `planes` bit matrices | `simd` kernels and
@@ -32,9 +31,12 @@ pub mod rates;
 mod simd;
 mod softspoken;
 
-pub use engine::{OtEngine, OtKind, OtReceiverEngine, OtSenderEngine, Refill};
+pub use engine::{OtEngine, OtKind, OtReceiverEngine, OtSenderEngine, Role};
 pub use error::OtError;
-pub use ferret::{FerretReceiver, FerretSender, params::PARAMETERS as FERRET_PARAMETERS};
+pub use ferret::{
+    FerretReceiver, FerretSender, params::PARAMETERS as FERRET_PARAMETERS,
+    start_len as ferret_start_len,
+};
 pub use softspoken::{
     OtReceiver, OtSender, ReceiverSetup, SenderSetup, one_of_16_len, random_ot_len,
 };

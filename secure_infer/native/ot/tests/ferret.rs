@@ -2,66 +2,75 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use blindread_ot::{
-    FerretReceiver, FerretSender, OtEngine, OtError, OtKind, OtReceiverEngine, OtSenderEngine,
-    ReceiverSetup, Refill, SenderSetup,
+    FerretReceiver, FerretSender, OtEngine, OtError, OtKind, OtReceiver, OtReceiverEngine,
+    OtSender, OtSenderEngine, ReceiverSetup, Role, SenderSetup, ferret_start_len,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
 const KINDS: [OtKind; 2] = [OtKind::RandomOt, OtKind::OneOf16];
 
-fn pair(seed: u64) -> (FerretSender, FerretReceiver) {
+fn softspoken(seed: u64) -> (OtSender, OtReceiver, ChaCha20Rng) {
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
     let (setup, request) = SenderSetup::start(b"one", &mut rng);
     let (receiver, answer) = ReceiverSetup::new(b"one")
         .respond(&request, &mut rng)
         .unwrap();
-    (
-        FerretSender::new(setup.finish(&answer).unwrap(), &mut rng),
-        FerretReceiver::new(receiver, &mut rng),
-    )
+    (setup.finish(&answer).unwrap(), receiver, rng)
 }
 
-/// Refills until `n` OTs are ready; `tamper` may change requests (false) and answers (true).
-fn refill_with(
-    (sender, receiver): &mut (FerretSender, FerretReceiver),
-    kind: OtKind,
-    n: usize,
-    mut tamper: impl FnMut(bool, Refill, &mut Vec<u8>),
-) -> Vec<Vec<u8>> {
-    let mut messages = Vec::new();
-    while let Some(refill) = sender.refill(kind, n) {
-        assert_eq!(receiver.refill(kind, n), Some(refill));
-        let (mut request, mut answer) = (Vec::new(), Vec::new());
-        receiver.request_refill(refill, &mut request).unwrap();
-        tamper(false, refill, &mut request);
-        sender.answer_refill(refill, &request, &mut answer).unwrap();
-        tamper(true, refill, &mut answer);
-        receiver.finish_refill(&answer).unwrap();
-        messages.extend([request, answer]);
-    }
-    messages
+/// Both engines; `tamper` may change the corrections.
+fn pair_with(
+    seed: u64,
+    tables: bool,
+    tamper: impl FnOnce(&mut Vec<u8>),
+) -> (FerretSender, FerretReceiver) {
+    let (sender, receiver, mut rng) = softspoken(seed);
+    let mut corrections = vec![];
+    let receiver = FerretReceiver::start(receiver, tables, &mut corrections);
+    assert_eq!(corrections.len(), ferret_start_len(tables));
+    tamper(&mut corrections);
+    let sender = FerretSender::start(sender, tables, &corrections, &mut rng).unwrap();
+    (sender, receiver)
 }
 
-fn refill(pair: &mut (FerretSender, FerretReceiver), kind: OtKind, n: usize) -> Vec<Vec<u8>> {
-    refill_with(pair, kind, n, |_, _, _| ())
+fn pair(seed: u64) -> (FerretSender, FerretReceiver) {
+    pair_with(seed, true, |_| ())
 }
 
-/// How many of `n` OTs the parties disagree about, and (choice, chosen pad, other pad) of each.
-fn use_up(
+/// What both parties have of some OTs.
+struct Ots {
+    /// Those that the parties disagree about.
+    wrong: Vec<usize>,
+    /// Choice, chosen pad and another pad of each.
+    each: Vec<(u8, u32, u32)>,
+    /// The sender's message.
+    sums: Vec<u8>,
+}
+
+fn make(pair: &mut (FerretSender, FerretReceiver), kind: OtKind, n: usize, bits: u32) -> Ots {
+    make_with(pair, kind, n, bits, |_| ())
+}
+
+/// `n` OTs; `tamper` may change the sender's message.
+fn make_with(
     (sender, receiver): &mut (FerretSender, FerretReceiver),
     kind: OtKind,
     n: usize,
     bits: u32,
-) -> (usize, Vec<(u8, u32, u32)>) {
-    let (mut nothing, mut choices) = (Vec::new(), vec![99; n]);
+    tamper: impl FnOnce(&mut [u8]),
+) -> Ots {
+    let (mut sums, mut nothing, mut choices) = (vec![], vec![], vec![99; n]);
+    let len = sender.message_len(kind, n);
+    assert_eq!(receiver.message_len(kind, n), len);
     let ots: Vec<_> = if kind == OtKind::RandomOt {
         let (mut pads, mut pads0, mut pads1) = (vec![9; n], vec![9; n], vec![9; n]);
-        receiver
-            .random_ot(n, bits, &mut nothing, &mut choices, &mut pads)
-            .unwrap();
         sender
-            .random_ot(n, bits, &[], &mut pads0, &mut pads1)
+            .random_ot(n, bits, &[], &mut sums, [&mut pads0, &mut pads1])
+            .unwrap();
+        tamper(&mut sums);
+        receiver
+            .random_ot(n, bits, &sums, &mut nothing, &mut choices, &mut pads)
             .unwrap();
         (0..n)
             .map(|k| {
@@ -72,10 +81,11 @@ fn use_up(
             .collect()
     } else {
         let (mut pads, mut tables) = (vec![9; n], vec![9; n]);
+        sender.one_of_16(n, &[], &mut sums, &mut tables).unwrap();
+        tamper(&mut sums);
         receiver
-            .one_of_16(n, &mut nothing, &mut choices, &mut pads)
+            .one_of_16(n, &sums, &mut nothing, &mut choices, &mut pads)
             .unwrap();
-        sender.one_of_16(n, &[], &mut tables).unwrap();
         (0..n)
             .map(|k| {
                 let entry = |x: u8| u32::from(tables[k] >> x & 1);
@@ -90,8 +100,12 @@ fn use_up(
             .collect()
     };
     assert!(nothing.is_empty());
-    let wrong = ots.iter().filter(|ot| ot.1 != ot.2).count();
-    (wrong, ots.iter().map(|ot| (ot.0, ot.2, ot.3)).collect())
+    assert_eq!(sums.len(), len);
+    Ots {
+        wrong: (0..n).filter(|k| ots[*k].1 != ots[*k].2).collect(),
+        each: ots.iter().map(|ot| (ot.0, ot.2, ot.3)).collect(),
+        sums,
+    }
 }
 
 /// Fails when `ones` of `total` fair coins is six standard deviations off.
@@ -117,19 +131,9 @@ fn engine_names_are_read_back_and_others_refused() {
 }
 
 #[test]
-fn softspoken_never_wants_a_refill() {
-    let mut rng = ChaCha20Rng::seed_from_u64(1);
-    let (setup, request) = SenderSetup::start(b"one", &mut rng);
-    let (mut receiver, answer) = ReceiverSetup::new(b"one")
-        .respond(&request, &mut rng)
-        .unwrap();
-    let sender = setup.finish(&answer).unwrap();
-    for kind in KINDS {
-        assert_eq!(sender.refill(kind, usize::MAX), None);
-        assert_eq!(receiver.refill(kind, usize::MAX), None);
-    }
-    let refused = Err(OtError::Refill { expected: "none" });
-    assert_eq!(receiver.finish_refill(&[]), refused);
+fn one_side_speaks() {
+    assert_eq!(OtEngine::Ferret.speaker(), Role::Sender);
+    assert_eq!(OtEngine::SoftSpoken.speaker(), Role::Receiver);
 }
 
 #[test]
@@ -145,20 +149,22 @@ fn calls_of_any_size_and_order_chosen_pad_agrees() {
         (OtKind::RandomOt, 20_001, 1),
         (OtKind::OneOf16, 5001, 1),
     ] {
-        refill(&mut pair, kind, n);
-        let (wrong, ots) = use_up(&mut pair, kind, n, bits);
-        assert_eq!(wrong, 0);
+        let Ots { wrong, each, .. } = make(&mut pair, kind, n, bits);
+        assert_eq!(wrong, []);
         let fits = |pad: u32| u64::from(pad) >> bits == 0;
-        assert!(ots.iter().all(|ot| fits(ot.1) && fits(ot.2)));
+        assert!(each.iter().all(|ot| fits(ot.1) && fits(ot.2)));
     }
 }
 
 #[test]
-fn more_ots_than_a_round_makes_take_several_refills() {
+fn more_ots_than_a_round_makes_begin_the_next_one() {
     let mut pair = pair(3);
-    let n = 5_000_000;
-    assert_eq!(refill(&mut pair, OtKind::RandomOt, n).len(), 4);
-    assert_eq!(use_up(&mut pair, OtKind::RandomOt, n, 32).0, 0);
+    let ots = make(&mut pair, OtKind::RandomOt, 5_000_000, 32);
+    assert_eq!(ots.wrong, []);
+    // All trees of one round, and those of 5,000,000 - (4,194,304 - 284,672) OTs of the next one.
+    assert_eq!(ots.sums.len(), 11 * 16 * (2048 + 533));
+    assert_eq!(make(&mut pair, OtKind::OneOf16, 5_000_000, 1).wrong, []);
+    assert_eq!(make(&mut pair, OtKind::RandomOt, 300, 32).wrong, []);
 }
 
 #[test]
@@ -166,9 +172,10 @@ fn choices_and_pads_look_uniform_and_the_other_pad_independent() {
     const N: usize = 1 << 18;
     let mut pair = pair(4);
     for (kind, entries, bits) in [(OtKind::RandomOt, 2, 27), (OtKind::OneOf16, 16, 1)] {
-        refill(&mut pair, kind, N);
-        let (wrong, ots) = use_up(&mut pair, kind, N, bits);
-        assert_eq!(wrong, 0);
+        let Ots {
+            wrong, each: ots, ..
+        } = make(&mut pair, kind, N, bits);
+        assert_eq!(wrong, []);
         for choice in 0..entries {
             let count = ots.iter().filter(|ot| ot.0 == choice).count();
             let mean = N / usize::from(entries);
@@ -197,55 +204,50 @@ fn choices_and_pads_look_uniform_and_the_other_pad_independent() {
 fn two_connections_share_no_message_and_no_ot() {
     let (mut one, mut two) = (pair(5), pair(6));
     for kind in KINDS {
-        let (ours, theirs) = (refill(&mut one, kind, 1), refill(&mut two, kind, 1));
-        for (ours, theirs) in ours.iter().zip(&theirs) {
-            let equal = ours.iter().zip(theirs).filter(|(a, b)| a == b).count();
-            assert!(equal < ours.len() / 64, "{equal} of {}", ours.len());
-        }
-        let ots = |pair| use_up(pair, kind, 4096, 32).1;
-        let (ours, theirs) = (ots(&mut one), ots(&mut two));
-        let equal = ours.iter().zip(&theirs).filter(|(a, b)| a == b).count();
+        let (ours, theirs) = (
+            make(&mut one, kind, 4096, 32),
+            make(&mut two, kind, 4096, 32),
+        );
+        let equal = (ours.sums.iter().zip(&theirs.sums)).filter(|(a, b)| a == b);
+        assert!(equal.count() < ours.sums.len() / 64, "{kind:?}");
+        let equal = (ours.each.iter().zip(&theirs.each)).filter(|(a, b)| a == b);
         // Choice and two one-bit pads agree now and then over F_16.
-        assert!(equal < 4096 / 32, "{kind:?}: {equal}");
+        assert!(equal.count() < 4096 / 32, "{kind:?}");
     }
 }
 
 #[test]
-fn a_changed_answer_spoils_the_bins_of_its_tree() {
+fn a_changed_sum_spoils_the_bin_of_its_tree() {
     for (kind, blocks) in [(OtKind::RandomOt, 11), (OtKind::OneOf16, 13)] {
         let mut pair = pair(7);
-        refill_with(&mut pair, kind, 1, |is_answer, refill, message| {
-            if is_answer && refill.kind == kind {
-                assert_eq!(message.len(), 16 * 2048 * blocks);
-                message[16 * 5 * blocks] ^= 1;
-            }
+        // The first call over F_16 begins with the random OTs of the trees.
+        make(&mut pair, kind, 2048, 32);
+        let ots = make_with(&mut pair, kind, 8 * 2048, 32, |sums| {
+            assert_eq!(sums.len(), 8 * 16 * blocks);
+            sums[16 * 5 * blocks] ^= 1;
         });
         // Level 0 of tree 5, hence a half of its 2048 leaves and what follows from their sums; no other tree.
-        for tree in 0..8 {
-            let (wrong, _) = use_up(&mut pair, kind, 2048, 32);
-            assert_eq!(wrong > 300, tree == 5, "tree {tree}: {wrong} wrong");
-        }
+        assert!(ots.wrong.len() > 300);
+        assert!(ots.wrong.iter().all(|at| at / 2048 == 5));
+        assert_eq!(make(&mut pair, kind, 2048, 32).wrong, []);
     }
 }
 
 #[test]
-fn a_changed_request_spoils_the_ots() {
-    for kind in KINDS {
-        let mut pair = pair(8);
-        refill_with(&mut pair, kind, 1, |is_answer, refill, message| {
-            if !is_answer && refill.kind == kind {
-                // Corrections of the first elements of the LPN secret, which most samples do not meet.
-                message[..200_000].iter_mut().for_each(|byte| *byte ^= 0xa5);
-            }
+fn changed_corrections_spoil_the_ots() {
+    for (kind, at) in [(OtKind::RandomOt, 0), (OtKind::OneOf16, 1_103_104)] {
+        // Corrections of the first elements of the LPN secret, which most samples do not meet.
+        let mut pair = pair_with(8, true, |corrections| {
+            let changed = &mut corrections[at..at + 200_000];
+            changed.iter_mut().for_each(|byte| *byte ^= 0xa5);
         });
-        let (wrong, _) = use_up(&mut pair, kind, 4096, 32);
+        let wrong = make(&mut pair, kind, 4096, 32).wrong.len();
         assert!(wrong > 250, "{kind:?}: {wrong}");
     }
 }
 
 #[test]
-fn wrong_lengths_and_steps_out_of_turn_are_refused_and_nothing_is_consumed() {
-    let mut pair = pair(9);
+fn wrong_lengths_and_kinds_are_refused_and_nothing_is_consumed() {
     let length = |what, expected, got| {
         Err(OtError::Length {
             what,
@@ -253,65 +255,53 @@ fn wrong_lengths_and_steps_out_of_turn_are_refused_and_nothing_is_consumed() {
             got,
         })
     };
-    for kind in KINDS {
-        while let Some(refill) = pair.0.refill(kind, 1) {
-            let (sender, receiver) = &mut pair;
-            let (mut request, mut answer) = (Vec::new(), Vec::new());
-            assert_eq!(
-                receiver.finish_refill(&[]),
-                Err(OtError::Refill {
-                    expected: "a request first"
-                })
-            );
-            receiver.request_refill(refill, &mut request).unwrap();
-            assert_eq!(
-                receiver.request_refill(refill, &mut Vec::new()),
-                Err(OtError::Refill {
-                    expected: "the answer to the last request"
-                })
-            );
-            let n = refill.request_len;
-            for got in [0, n - 1, n + 1] {
-                assert_eq!(
-                    sender.answer_refill(refill, &vec![0; got], &mut answer),
-                    length("refill request", n, got)
-                );
-            }
-            sender.answer_refill(refill, &request, &mut answer).unwrap();
-            let n = answer.len();
-            for got in [0, n - 1] {
-                assert_eq!(
-                    receiver.finish_refill(&answer[..got]),
-                    length("refill answer", n, got)
-                );
-            }
-            receiver.finish_refill(&answer).unwrap();
-        }
+    let n = ferret_start_len(true);
+    for got in [0, n - 1, n + 1] {
+        let (sender, _, mut rng) = softspoken(9);
+        let refused = FerretSender::start(sender, true, &vec![0; got], &mut rng);
+        let what = "corrections of a set-up";
+        assert_eq!(refused.map(|_| ()), length(what, n, got));
     }
+    let mut pair = pair(9);
     let (sender, receiver) = &mut pair;
-    let (mut none, two, mut pads) = (Vec::new(), [0; 2], [0; 5]);
+    let (mut sent, mut pads) = (vec![], [0; 5]);
     assert_eq!(
-        sender.one_of_16(5, &two, &mut pads),
-        length("corrections of one-of-sixteen OTs", 0, 2)
+        sender.one_of_16(5, &[0; 2], &mut sent, &mut pads),
+        length("message of the receiver", 0, 2)
     );
     assert_eq!(
-        receiver.one_of_16(5, &mut none, &mut [0; 5], &mut [0; 4]),
-        length("pads of one-of-sixteen OTs", 5, 4)
+        sender.one_of_16(4, &[], &mut sent, &mut pads),
+        length("pads of one-of-sixteen OTs", 4, 5)
     );
     assert_eq!(
-        sender.random_ot(5, 33, &[], &mut [0; 5], &mut [0; 5]),
+        sender.random_ot(5, 33, &[], &mut sent, [&mut [0; 5], &mut [0; 5]]),
         Err(OtError::Bits { got: 33 })
     );
-    let many = 1 << 23;
-    let ready = 16_384 - 1112 - 88;
     assert_eq!(
-        sender.random_ot(many, 1, &[], &mut vec![0; many], &mut vec![0; many]),
-        Err(OtError::Exhausted {
-            expected: many,
-            got: 256 * ready
-        })
+        receiver.one_of_16(5, &[], &mut sent, &mut [0; 5], &mut [0; 4]),
+        length("pads of one-of-sixteen OTs", 5, 4)
     );
-    for kind in KINDS {
-        assert_eq!(use_up(&mut pair, kind, 5000, 32).0, 0);
+    for got in [0, 175, 177] {
+        let sums = vec![0; got];
+        assert_eq!(
+            receiver.random_ot(5, 8, &sums, &mut sent, &mut [0; 5], &mut [0; 5]),
+            length("sums of trees", 176, got)
+        );
     }
+    assert!(sent.is_empty());
+    for kind in KINDS {
+        assert_eq!(make(&mut pair, kind, 5000, 32).wrong, []);
+    }
+
+    let (mut sender, mut receiver) = pair_with(10, false, |_| ());
+    let refused = Err(OtError::NotSetUp);
+    assert_eq!(
+        sender.one_of_16(5, &[], &mut sent, &mut pads),
+        refused.clone()
+    );
+    assert_eq!(
+        receiver.one_of_16(5, &[], &mut sent, &mut [0; 5], &mut [0; 5]),
+        refused
+    );
+    assert_eq!(make(&mut (sender, receiver), KINDS[0], 300, 8).wrong, []);
 }

@@ -3,7 +3,7 @@
 
 use blindread_ot::{
     FerretReceiver, FerretSender, OtEngine, OtKind, OtReceiverEngine, OtSenderEngine,
-    ReceiverSetup, SenderSetup,
+    ReceiverSetup, Role, SenderSetup,
 };
 use blindread_pool::Workers;
 use proptest::prelude::*;
@@ -24,10 +24,12 @@ fn engines(engine: OtEngine, threads: [usize; 2]) -> Engines {
     let receiver = receiver.with_workers(&theirs);
     match engine {
         OtEngine::SoftSpoken => (Box::new(sender), Box::new(receiver)),
-        OtEngine::Ferret => (
-            Box::new(FerretSender::new(sender, &mut rng)),
-            Box::new(FerretReceiver::new(receiver, &mut rng)),
-        ),
+        OtEngine::Ferret => {
+            let mut corrections = vec![];
+            let receiver = FerretReceiver::start(receiver, true, &mut corrections);
+            let sender = FerretSender::start(sender, true, &corrections, &mut rng).unwrap();
+            (Box::new(sender), Box::new(receiver))
+        }
     }
 }
 
@@ -40,44 +42,42 @@ struct Transcript {
 }
 
 impl Transcript {
-    fn call(&mut self, (sender, receiver): &mut Engines, kind: OtKind, n: usize) {
-        while let Some(refill) = sender.refill(kind, n) {
-            assert_eq!(receiver.refill(kind, n), Some(refill));
-            let (mut request, mut answer) = (Vec::new(), Vec::new());
-            receiver.request_refill(refill, &mut request).unwrap();
-            sender.answer_refill(refill, &request, &mut answer).unwrap();
-            receiver.finish_refill(&answer).unwrap();
-            self.messages.extend([request, answer]);
+    fn call(&mut self, engine: OtEngine, (sender, receiver): &mut Engines, kind: OtKind, n: usize) {
+        let mut messages = [vec![], vec![]];
+        let [theirs, ours] = &mut messages;
+        let (mut choices, mut pad, mut tables) = (vec![0; n], vec![0; n], vec![0; n]);
+        let [mut chosen, mut first, mut second] = [vec![0; n], vec![0; n], vec![0; n]];
+        let order = match engine.speaker() {
+            Role::Sender => [Role::Sender, Role::Receiver],
+            Role::Receiver => [Role::Receiver, Role::Sender],
+        };
+        for role in order {
+            match (role, kind) {
+                (Role::Sender, OtKind::OneOf16) => sender.one_of_16(n, theirs, ours, &mut tables),
+                (Role::Receiver, OtKind::OneOf16) => {
+                    receiver.one_of_16(n, ours, theirs, &mut choices, &mut pad)
+                }
+                (Role::Sender, OtKind::RandomOt) => {
+                    sender.random_ot(n, 29, theirs, ours, [&mut first, &mut second])
+                }
+                (Role::Receiver, OtKind::RandomOt) => {
+                    receiver.random_ot(n, 29, ours, theirs, &mut choices, &mut chosen)
+                }
+            }
+            .unwrap();
         }
-        let (mut choices, mut corrections) = (vec![0; n], Vec::new());
-        if kind == OtKind::OneOf16 {
-            let (mut pad, mut pads) = (vec![0; n], vec![0; n]);
-            receiver
-                .one_of_16(n, &mut corrections, &mut choices, &mut pad)
-                .unwrap();
-            sender.one_of_16(n, &corrections, &mut pads).unwrap();
-            let pads = pads.into_iter().map(u32::from);
-            self.pads.extend(pads.chain(pad.into_iter().map(u32::from)));
-        } else {
-            let mut pads = [vec![0; n], vec![0; n], vec![0; n]];
-            let [first, second, chosen] = &mut pads;
-            receiver
-                .random_ot(n, 29, &mut corrections, &mut choices, chosen)
-                .unwrap();
-            sender
-                .random_ot(n, 29, &corrections, first, second)
-                .unwrap();
-            self.pads.extend(pads.concat());
-        }
+        let bits = tables.into_iter().map(u32::from);
+        self.pads.extend(bits.chain(pad.into_iter().map(u32::from)));
+        self.pads.extend([first, second, chosen].concat());
         self.choices.extend(choices);
-        self.messages.push(corrections);
+        self.messages.extend(messages);
     }
 
     fn of(engine: OtEngine, threads: [usize; 2], calls: &[(bool, usize)]) -> Self {
         let (mut this, mut engines) = (Self::default(), engines(engine, threads));
         for &(table, n) in calls {
             let kind = [OtKind::RandomOt, OtKind::OneOf16][usize::from(table)];
-            this.call(&mut engines, kind, n);
+            this.call(engine, &mut engines, kind, n);
         }
         this
     }
@@ -95,7 +95,7 @@ fn check(engine: OtEngine, calls: &[(bool, usize)]) {
 }
 
 #[test]
-fn ferret_with_refills_and_calls_that_end_within_trees_is_the_same_for_any_threads() {
+fn ferret_with_calls_that_end_within_trees_is_the_same_for_any_threads() {
     let calls = [
         (true, 40_000),
         (false, 1),

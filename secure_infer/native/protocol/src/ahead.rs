@@ -1,34 +1,33 @@
-//! D's part of the OTs that it receives, made a stripe before it is wanted.
+//! D's part of the OTs for which it speaks, made a stripe before they are wanted.
 //!
-//! H is the sender of nearly all OTs, and D's part depends on nothing of H. Made ahead, D's corrections lie ready when H
-//! comes to a stripe, and D computes while H does; in turns, each would wait for the other once per stripe.
-//! What is sent, and its order in each direction, is the same: D sends nothing else offline but answers to H's own
-//! refills, which H waits for.
-//! NOTE: a refill (`ferret`) is an exchange. Its request is made ahead, too, but D never waits for the answer before
-//! it wants the OTs: H may be waiting for D's answer to a refill of its own.
+//! What D says depends on nothing of H. Said ahead, it lies ready when H comes to a stripe, and D computes while H does; in
+//! turns, each would wait for the other once per stripe. Offline D says nothing else, so that its messages have the
+//! order of the stripes, and it never waits ahead of time.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use blindread_ot::{OtKind, OtReceiverEngine, Refill};
+use blindread_ot::Role;
 
 use crate::channel::{Channel, Phase};
 use crate::error::ProtocolError;
-use crate::ot;
+use crate::ot::Engines;
 use crate::program::StepId;
 use crate::relu::OFFLINE_STRIPE;
 use crate::secret::Secret;
 
-/// The OTs of one stripe: for each of `n` elements `tables` one-of-sixteen OTs, and a random OT with pads of `bits` bits.
+/// OTs of one stripe: for each of `n` elements `tables` one-of-sixteen OTs and a random OT from H to D with pads of
+/// `bits` bits, and another one from D to H where `back`.
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted {
     pub step: StepId,
     pub tables: usize,
     pub bits: u32,
+    pub back: bool,
     pub n: usize,
 }
 
-/// What D has of them.
+/// What D has of them as the receiver.
 pub(crate) struct Received {
     /// Per table: the entry in four bits, its pad above.
     pub picks: Vec<Secret<u8>>,
@@ -36,25 +35,19 @@ pub(crate) struct Received {
     pub pads: Secret<u32>,
 }
 
+/// What D has of them as the sender: both pads.
+pub(crate) struct Sent(pub [Secret<u32>; 2]);
+
 /// The OTs of one ticket, in the order in which they are wanted.
 pub(crate) struct Ahead {
-    calls: VecDeque<Call>,
-    made: VecDeque<Made>,
-    /// The refill that is under way for the first of `calls`.
-    requested: Option<Refill>,
+    wanted: VecDeque<Wanted>,
+    made: VecDeque<(Wanted, Made)>,
 }
 
-/// One call of the engine.
-struct Call {
-    step: StepId,
-    /// Bits of a random OT's pads.
-    bits: Option<u32>,
-    n: usize,
-}
-
+/// The side of a stripe's OTs for which D speaks.
 enum Made {
-    Picks(Secret<u8>),
-    Random(Secret<u8>, Secret<u32>),
+    Received(Received),
+    Sent(Sent),
 }
 
 /// The stripes of `n` elements.
@@ -65,66 +58,26 @@ pub(crate) fn stripes(n: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 impl Wanted {
-    /// The stripes of `n` elements that want the same.
-    pub(crate) fn stripes(
-        step: StepId,
-        tables: usize,
-        bits: u32,
-        n: usize,
-    ) -> impl Iterator<Item = Self> {
-        stripes(n).map(move |at| Self {
-            step,
-            tables,
-            bits,
+    /// The stripes of these elements.
+    pub(crate) fn stripes(self) -> impl Iterator<Item = Self> {
+        stripes(self.n).map(move |at| Self {
             n: at.len(),
+            ..self
         })
     }
-}
 
-impl Ahead {
-    pub(crate) fn new(wanted: impl IntoIterator<Item = Wanted>) -> Self {
-        let calls = wanted.into_iter().flat_map(|wanted| {
-            let Wanted {
-                step,
-                tables,
-                bits,
-                n,
-            } = wanted;
-            let call = move |bits| Call { step, bits, n };
-            (0..tables)
-                .map(move |_| call(None))
-                .chain([call(Some(bits))])
-        });
-        Self {
-            calls: calls.collect(),
-            made: VecDeque::new(),
-            requested: None,
+    fn receive(self, ch: &mut dyn Channel, ots: &mut Engines) -> Result<Received, ProtocolError> {
+        let mut picks = Vec::with_capacity(self.tables);
+        for _ in 0..self.tables {
+            let (mut table, mut entries) = (Secret::<u8>::new(self.n), Secret::<u8>::new(self.n));
+            ots.recv_tables(ch, &mut table, &mut entries)?;
+            for (pick, &pad) in table.iter_mut().zip(entries.iter()) {
+                *pick |= pad << 4;
+            }
+            picks.push(table);
         }
-    }
-
-    /// The OTs of the next stripe, which belongs to `step`; then makes later ones, as many as a stripe has elements.
-    ///
-    /// # Errors
-    /// Those of the channel, and malformed answers to refills.
-    pub(crate) fn next(
-        &mut self,
-        ch: &mut dyn Channel,
-        engine: &mut dyn OtReceiverEngine,
-        step: StepId,
-    ) -> Result<Received, ProtocolError> {
-        let mut picks = Vec::new();
-        let (choices, pads) = loop {
-            if self.made.is_empty() {
-                self.make(ch, engine)?;
-            }
-            match self.made.pop_front() {
-                Some(Made::Picks(table)) => picks.push(table),
-                Some(Made::Random(choices, pads)) => break (choices, pads),
-                None => {}
-            }
-        };
-        self.hurry(ch, engine)?;
-        ch.enter(Phase::Offline, step);
+        let (mut choices, mut pads) = (Secret::new(self.n), Secret::new(self.n));
+        ots.recv_random(ch, self.bits, &mut choices, &mut pads)?;
         Ok(Received {
             picks,
             choices,
@@ -132,166 +85,150 @@ impl Ahead {
         })
     }
 
-    /// Makes what is wanted later, up to an answer that H owes.
-    fn hurry(
-        &mut self,
-        ch: &mut dyn Channel,
-        engine: &mut dyn OtReceiverEngine,
-    ) -> Result<(), ProtocolError> {
-        let random = |made: &Made| match made {
-            Made::Picks(_) => 0,
-            Made::Random(_, pads) => pads.len(),
-        };
-        while let Some(call) = self.calls.front()
-            && self.made.iter().map(random).sum::<usize>() < OFFLINE_STRIPE
-            && self.requested.is_none()
-        {
-            match engine.refill(call.kind(), call.n) {
-                None => self.make(ch, engine)?,
-                Some(refill) => {
-                    ch.enter(Phase::Offline, call.step);
-                    ot::request_refill(ch, engine, refill)?;
-                    ch.flush()?;
-                    self.requested = Some(refill);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn make(
-        &mut self,
-        ch: &mut dyn Channel,
-        engine: &mut dyn OtReceiverEngine,
-    ) -> Result<(), ProtocolError> {
-        let call = self.calls.pop_front().ok_or_else(|| {
-            ProtocolError::Argument("expected OTs of a stripe, the ticket has no more".into())
-        })?;
-        ch.enter(Phase::Offline, call.step);
-        if let Some(refill) = self.requested.take() {
-            ot::finish_refill(ch, engine, refill)?;
-        }
-        self.made.push_back(call.make(ch, engine)?);
-        Ok(())
+    fn send(self, ch: &mut dyn Channel, ots: &mut Engines) -> Result<Sent, ProtocolError> {
+        let n = if self.back { self.n } else { 0 };
+        let (mut first, mut second) = (Secret::new(n), Secret::new(n));
+        ots.send_random(ch, self.bits, [&mut first, &mut second])?;
+        Ok(Sent([first, second]))
     }
 }
 
-impl Call {
-    fn kind(&self) -> OtKind {
-        match self.bits {
-            None => OtKind::OneOf16,
-            Some(_) => OtKind::RandomOt,
+impl Ahead {
+    pub(crate) fn new(wanted: impl IntoIterator<Item = Wanted>) -> Self {
+        Self {
+            wanted: wanted.into_iter().collect(),
+            made: VecDeque::new(),
         }
     }
 
-    fn make(
-        &self,
+    /// The OTs of the next stripe. Speaks for later ones before, as many as a stripe has elements.
+    ///
+    /// # Errors
+    /// Those of the channel, and malformed messages.
+    pub(crate) fn next(
+        &mut self,
         ch: &mut dyn Channel,
-        engine: &mut dyn OtReceiverEngine,
-    ) -> Result<Made, ProtocolError> {
-        let mut choices = Secret::<u8>::new(self.n);
-        Ok(match self.bits {
-            None => {
-                let mut entries = Secret::<u8>::new(self.n);
-                ot::recv_tables(ch, engine, &mut choices, &mut entries)?;
-                for (pick, &pad) in choices.iter_mut().zip(entries.iter()) {
-                    *pick |= pad << 4;
-                }
-                Made::Picks(choices)
-            }
-            Some(bits) => {
-                let mut pads = Secret::new(self.n);
-                ot::recv_random_ots(ch, engine, bits, &mut choices, &mut pads)?;
-                Made::Random(choices, pads)
-            }
+        ots: &mut Engines,
+    ) -> Result<(Received, Sent), ProtocolError> {
+        while self.made.is_empty() || self.later() < OFFLINE_STRIPE {
+            let Some(wanted) = self.wanted.pop_front() else {
+                break;
+            };
+            ch.enter(Phase::Offline, wanted.step);
+            let made = if ots.speaks(Role::Receiver) {
+                Made::Received(wanted.receive(ch, ots)?)
+            } else {
+                Made::Sent(wanted.send(ch, ots)?)
+            };
+            ch.flush()?;
+            self.made.push_back((wanted, made));
+        }
+        let (wanted, made) = self.made.pop_front().ok_or_else(|| {
+            ProtocolError::Argument("expected OTs of a stripe, the ticket has no more".into())
+        })?;
+        ch.enter(Phase::Offline, wanted.step);
+        Ok(match made {
+            Made::Received(received) => (received, wanted.send(ch, ots)?),
+            Made::Sent(sent) => (wanted.receive(ch, ots)?, sent),
         })
+    }
+
+    /// Elements of the stripes after the next one for which D has spoken.
+    fn later(&self) -> usize {
+        self.made.iter().skip(1).map(|(wanted, _)| wanted.n).sum()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use blindread_ot::OtError;
+    use blindread_ot::{OtEngine, OtError, OtKind, OtReceiverEngine, OtSenderEngine};
 
     use super::*;
     use crate::channel::{ChannelError, Kind};
 
-    /// Makes zeros, 200 OTs after each refill.
-    #[derive(Default)]
-    struct Engine {
-        ready: usize,
-        requests: usize,
-        calls: Vec<(OtKind, usize)>,
-    }
+    /// Makes zeros and messages of a byte per OT.
+    struct Zeros(OtEngine);
 
-    impl Engine {
-        fn call(&mut self, kind: OtKind, n: usize) -> Result<(), OtError> {
-            assert!(self.ready >= n, "no refill before a call");
-            self.ready -= n;
-            self.calls.push((kind, n));
-            Ok(())
+    impl Zeros {
+        fn message(&self, role: Role, n: usize, received: &[u8], sent: &mut Vec<u8>) {
+            let speaks = self.0.speaker() == role;
+            assert_eq!(received.len(), if speaks { 0 } else { n });
+            sent.resize(if speaks { n } else { 0 }, 0);
         }
     }
 
-    impl OtReceiverEngine for Engine {
-        fn one_of_16_len(&self, _n: usize) -> usize {
-            0
-        }
-
-        fn random_ot_len(&self, _n: usize) -> usize {
-            0
-        }
-
-        fn refill(&self, kind: OtKind, n: usize) -> Option<Refill> {
-            (self.ready < n).then_some(Refill {
-                kind,
-                request_len: 1,
-                answer_len: 1,
-            })
-        }
-
-        fn request_refill(&mut self, _: Refill, request: &mut Vec<u8>) -> Result<(), OtError> {
-            self.requests += 1;
-            request.push(0);
-            Ok(())
-        }
-
-        fn finish_refill(&mut self, _answer: &[u8]) -> Result<(), OtError> {
-            self.ready += 200;
-            Ok(())
+    impl OtReceiverEngine for Zeros {
+        fn message_len(&self, _: OtKind, n: usize) -> usize {
+            n
         }
 
         fn one_of_16(
             &mut self,
             n: usize,
-            _corrections: &mut Vec<u8>,
+            received: &[u8],
+            sent: &mut Vec<u8>,
             _omega: &mut [u8],
             _pads: &mut [u8],
         ) -> Result<(), OtError> {
-            self.call(OtKind::OneOf16, n)
+            self.message(Role::Receiver, n, received, sent);
+            Ok(())
         }
 
         fn random_ot(
             &mut self,
             n: usize,
             _bits: u32,
-            _corrections: &mut Vec<u8>,
+            received: &[u8],
+            sent: &mut Vec<u8>,
             _choices: &mut [u8],
             _pads: &mut [u32],
         ) -> Result<(), OtError> {
-            self.call(OtKind::RandomOt, n)
+            self.message(Role::Receiver, n, received, sent);
+            Ok(())
         }
     }
 
-    /// Counts messages.
-    #[derive(Default)]
-    struct Counting {
-        sent: usize,
-        received: usize,
+    impl OtSenderEngine for Zeros {
+        fn message_len(&self, _: OtKind, n: usize) -> usize {
+            n
+        }
+
+        fn one_of_16(
+            &mut self,
+            n: usize,
+            received: &[u8],
+            sent: &mut Vec<u8>,
+            _pads: &mut [u16],
+        ) -> Result<(), OtError> {
+            self.message(Role::Sender, n, received, sent);
+            Ok(())
+        }
+
+        fn random_ot(
+            &mut self,
+            n: usize,
+            _bits: u32,
+            received: &[u8],
+            sent: &mut Vec<u8>,
+            _pads: [&mut [u32]; 2],
+        ) -> Result<(), OtError> {
+            self.message(Role::Sender, n, received, sent);
+            Ok(())
+        }
     }
 
-    impl Channel for Counting {
-        fn send(&mut self, _kind: Kind, _body: &[u8]) -> Result<(), ChannelError> {
-            self.sent += 1;
+    /// Lengths of messages, in order.
+    #[derive(Default)]
+    struct Lengths {
+        sent: Vec<usize>,
+        received: Vec<usize>,
+        /// Messages sent before the first one was received since this was last emptied.
+        sent_before: Option<usize>,
+    }
+
+    impl Channel for Lengths {
+        fn send(&mut self, _kind: Kind, body: &[u8]) -> Result<(), ChannelError> {
+            self.sent.push(body.len());
             Ok(())
         }
 
@@ -300,8 +237,8 @@ mod tests {
         }
 
         fn recv(&mut self, _: Kind, len: usize, body: &mut Vec<u8>) -> Result<(), ChannelError> {
-            assert!(self.received < self.sent, "nobody owes an answer");
-            self.received += 1;
+            self.received.push(len);
+            self.sent_before.get_or_insert(self.sent.len());
             body.resize(len, 0);
             Ok(())
         }
@@ -309,52 +246,73 @@ mod tests {
         fn enter(&mut self, _phase: Phase, _step: StepId) {}
     }
 
-    #[test]
-    fn calls_are_in_order_and_no_answer_is_waited_for_ahead_of_time() {
-        let wanted = (0..5).map(|step| Wanted {
-            step,
-            tables: step % 3,
-            bits: 12,
-            n: 60 + step,
-        });
-        let (mut engine, mut ch) = (Engine::default(), Counting::default());
-        let mut ahead = Ahead::new(wanted.clone());
-        let mut expected = Vec::new();
-        for wanted in wanted {
-            let received = ahead.next(&mut ch, &mut engine, wanted.step).unwrap();
-            assert_eq!(received.picks.len(), wanted.tables);
-            assert_eq!(received.pads.len(), wanted.n);
-            expected.extend(vec![(OtKind::OneOf16, wanted.n); wanted.tables]);
-            expected.push((OtKind::RandomOt, wanted.n));
-            // of later stripes there is what needs no answer, and one request
-            assert!(engine.calls.len() >= expected.len());
-            assert_eq!(
-                ch.sent - ch.received,
-                usize::from(ahead.requested.is_some())
-            );
-            assert!(ahead.calls.is_empty() || ahead.requested.is_some());
+    /// Stripes of every size and kind, together several stripes of the largest size.
+    fn wanted() -> Vec<Wanted> {
+        let sizes = [60, 61, OFFLINE_STRIPE, 62, 2 * OFFLINE_STRIPE + 1, 63];
+        (sizes.into_iter().enumerate())
+            .flat_map(|(step, n)| {
+                let of = |tables, back| Wanted {
+                    step,
+                    tables,
+                    bits: 12,
+                    back,
+                    n,
+                };
+                of(step % 3, true).stripes().chain(of(0, false).stripes())
+            })
+            .collect()
+    }
+
+    /// Lengths of the messages for which D speaks, and of the others.
+    fn messages(engine: OtEngine, wanted: &Wanted) -> [Vec<usize>; 2] {
+        let received = vec![wanted.n; wanted.tables + 1];
+        let sent = vec![wanted.n; usize::from(wanted.back)];
+        match engine.speaker() {
+            Role::Receiver => [received, sent],
+            Role::Sender => [sent, received],
         }
-        assert_eq!(engine.calls, expected);
-        assert_eq!((ch.sent, ch.received), (engine.requests, engine.requests));
-        assert!(engine.requests > 2);
-        assert!(ahead.next(&mut ch, &mut engine, 5).is_err());
     }
 
     #[test]
-    fn a_stripe_is_made_ahead_and_no_more() {
-        let wanted = (0..6).map(|step| Wanted {
-            step,
-            tables: 1,
-            bits: 12,
-            n: OFFLINE_STRIPE / 2,
-        });
-        let (mut ch, mut ahead) = (Counting::default(), Ahead::new(wanted));
-        let mut engine = Engine {
-            ready: usize::MAX,
-            ..Engine::default()
-        };
-        ahead.next(&mut ch, &mut engine, 0).unwrap();
-        assert_eq!(engine.calls.len(), 2 * (1 + 2));
+    fn messages_are_in_the_order_of_the_stripes_and_said_a_stripe_ahead() {
+        for engine in OtEngine::ALL {
+            let all = wanted();
+            let mut ots = Engines::of(engine, Box::new(Zeros(engine)), Box::new(Zeros(engine)));
+            let (mut ch, mut ahead) = (Lengths::default(), Ahead::new(all.clone()));
+            let said = |stripes: &[Wanted]| -> Vec<usize> {
+                let messages = stripes.iter().map(|wanted| messages(engine, wanted));
+                messages.flat_map(|[ours, _]| ours).collect()
+            };
+            for (at, wanted) in all.iter().enumerate() {
+                (ch.received, ch.sent_before) = (Vec::new(), None);
+                let (received, Sent([first, second])) = ahead.next(&mut ch, &mut ots).unwrap();
+                assert_eq!(received.picks.len(), wanted.tables);
+                assert_eq!(received.pads.len(), wanted.n);
+                let back = if wanted.back { wanted.n } else { 0 };
+                assert_eq!([first.len(), second.len()], [back; 2]);
+                assert_eq!(ch.received, messages(engine, wanted)[1]);
+                // Said: this stripe, and later ones until they have as many elements as the largest stripe.
+                let mut end = at + 1;
+                while end < all.len()
+                    && all[at + 1..end]
+                        .iter()
+                        .map(|wanted| wanted.n)
+                        .sum::<usize>()
+                        < OFFLINE_STRIPE
+                {
+                    end += 1;
+                }
+                assert_eq!(ch.sent, said(&all[..end]));
+                assert!(ch.sent_before.is_none_or(|sent| sent == ch.sent.len()));
+            }
+            assert!(ahead.next(&mut ch, &mut ots).is_err());
+        }
+    }
+
+    #[test]
+    fn stripes_cover_a_vector_once() {
         assert_eq!(stripes(2 * OFFLINE_STRIPE + 1).last().unwrap().len(), 1);
+        assert_eq!(stripes(2 * OFFLINE_STRIPE).count(), 2);
+        assert_eq!(stripes(0).count(), 0);
     }
 }

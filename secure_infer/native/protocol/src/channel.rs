@@ -50,8 +50,8 @@ pub enum Kind {
     Output = 17,
     /// End of a phase; both sides are in step.
     Done = 18,
-    /// A request for more OTs, and the answer.
-    OtRefill = 19,
+    /// Sums of the trees of OTs, of their sender.
+    OtSums = 19,
     /// The hospital asks for a probe of the link, or names the OT engine.
     Opening = 20,
     /// Bytes without meaning, whose time is taken.

@@ -85,24 +85,27 @@ fn exchanges(program: &Program, step: &Step) -> Vec<Exchange> {
     }
 }
 
-/// The OTs that D receives for one ticket.
+/// The OTs of one ticket.
 fn wanted(program: &Program) -> Ahead {
-    let mut wanted = Vec::new();
-    for (id, step) in program.steps().iter().enumerate() {
-        for exchange in exchanges(program, step) {
-            match exchange {
-                Exchange::Relu(window, bits, n) => {
-                    let tables = carry::chunks(window).len();
-                    wanted.extend(Wanted::stripes(id, tables, bits, n));
-                }
-                Exchange::Truncate(truncation, n) => match truncation.ot_bits() {
-                    0 => {}
-                    bits => wanted.extend(Wanted::stripes(id, 0, bits, n)),
-                },
-            }
+    let mut all = Vec::new();
+    for (step, kind) in program.steps().iter().enumerate() {
+        for exchange in exchanges(program, kind) {
+            let (tables, bits, back, n) = match exchange {
+                Exchange::Relu(window, bits, n) => (carry::chunks(window).len(), bits, true, n),
+                Exchange::Truncate(truncation, n) => (0, truncation.ot_bits(), false, n),
+            };
+            let wanted = Wanted {
+                step,
+                tables,
+                bits,
+                back,
+                n,
+            };
+            // A truncation that wants no OT has pads of no bits.
+            all.extend(wanted.stripes().filter(|wanted| wanted.bits > 0));
         }
     }
-    Ahead::new(wanted)
+    Ahead::new(all)
 }
 
 struct PreparedLinear {
@@ -178,11 +181,9 @@ impl Session {
             ch.enter(Phase::Offline, id);
             let mut offline = DeveloperOffline {
                 ch: &mut *ch,
-                sender: &mut *self.engines.sender,
-                receiver: &mut *self.engines.receiver,
+                ots: &mut self.engines,
                 workers: &self.workers,
                 ahead: &mut ahead,
-                step: id,
             };
             let prepared = if let Step::Linear(_) = step {
                 let secrets = (*self.secrets).as_ref();

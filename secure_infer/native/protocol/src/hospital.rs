@@ -109,8 +109,7 @@ impl Session {
             ch.enter(Phase::Offline, id);
             let mut offline = HospitalOffline {
                 ch: &mut *ch,
-                sender: &mut *self.engines.sender,
-                receiver: &mut *self.engines.receiver,
+                ots: &mut self.engines,
                 workers: &self.workers,
                 prg: &mut prg,
             };

@@ -1,14 +1,13 @@
 //! The OT engines of a session and their messages.
 //!
 //! H is OT sender and D receiver under one pair of engines, and the other way round under a second one. Which
-//! engine it is, both parties have agreed on before ([`OtEngine`]). Before OTs are used, both ask whether a refill is due
-//! (never with `softspoken`); then the receiver sends a request and the sender an answer. Messages that would
-//! be empty are not sent.
+//! engine it is, both parties have agreed on before ([`OtEngine`]). OTs take one message, of the side that speaks
+//! ([`OtEngine::speaker`]): corrections of the receiver or sums of the sender. Messages that would be empty are not sent.
 
 use blindread_lattice::Prg;
 use blindread_ot::{
     FerretReceiver, FerretSender, OtEngine, OtError, OtKind, OtReceiver, OtReceiverEngine,
-    OtSender, OtSenderEngine, ReceiverSetup, Refill, SenderSetup,
+    OtSender, OtSenderEngine, ReceiverSetup, Role, SenderSetup, ferret_start_len,
 };
 
 use crate::channel::{Channel, Kind};
@@ -17,16 +16,17 @@ use crate::options::SessionOptions;
 
 /// Both engines of one party.
 pub(crate) struct Engines {
-    pub(crate) sender: Box<dyn OtSenderEngine + Send>,
-    pub(crate) receiver: Box<dyn OtReceiverEngine + Send>,
+    engine: OtEngine,
+    sender: Box<dyn OtSenderEngine + Send>,
+    receiver: Box<dyn OtReceiverEngine + Send>,
 }
 
-/// The kinds of OTs that H sends and D receives; in the other direction there are random OTs alone.
-const FROM_HOSPITAL: [OtKind; 2] = [OtKind::RandomOt, OtKind::OneOf16];
-const FROM_DEVELOPER: [OtKind; 1] = [OtKind::RandomOt];
+/// Whether there are one-of-sixteen OTs that H sends and D receives; in the other direction there are random OTs alone.
+const TABLES_FROM_HOSPITAL: bool = true;
+const TABLES_FROM_DEVELOPER: bool = false;
 
 impl Engines {
-    /// H's set-up: base OTs in both directions, and the first OTs of engines that refill.
+    /// H's set-up: base OTs in both directions, and what `ferret` starts from.
     pub(crate) fn of_hospital(
         ch: &mut dyn Channel,
         options: &SessionOptions,
@@ -44,14 +44,8 @@ impl Engines {
             .map_err(malformed)?;
         ch.send(Kind::BaseOt, &answer)?;
         ch.flush()?;
-        let mut engines = Self::extended(options, sender, receiver, prg);
-        for kind in FROM_HOSPITAL {
-            answer_refills(ch, &mut *engines.sender, kind, 1)?;
-        }
-        for kind in FROM_DEVELOPER {
-            request_refills(ch, &mut *engines.receiver, kind, 1)?;
-        }
-        Ok(engines)
+        let tables = [TABLES_FROM_HOSPITAL, TABLES_FROM_DEVELOPER];
+        Self::start(ch, options, (sender, receiver), tables, prg)
     }
 
     /// D's set-up.
@@ -71,35 +65,41 @@ impl Engines {
         ch.send(Kind::BaseOt, &request)?;
         ch.recv(Kind::BaseOt, SenderSetup::ANSWER_LEN, &mut body)?;
         let sender = setup.finish(&body).map_err(malformed)?;
-        let mut engines = Self::extended(options, sender, receiver, prg);
-        for kind in FROM_HOSPITAL {
-            request_refills(ch, &mut *engines.receiver, kind, 1)?;
-        }
-        for kind in FROM_DEVELOPER {
-            answer_refills(ch, &mut *engines.sender, kind, 1)?;
-        }
-        ch.flush()?;
-        Ok(engines)
+        let tables = [TABLES_FROM_DEVELOPER, TABLES_FROM_HOSPITAL];
+        Self::start(ch, options, (sender, receiver), tables, prg)
     }
 
-    fn extended(
+    /// The engines that were agreed on; `tables`: whether this party sends and receives one-of-sixteen OTs.
+    fn start(
+        ch: &mut dyn Channel,
         options: &SessionOptions,
-        sender: OtSender,
-        receiver: OtReceiver,
+        (sender, receiver): (OtSender, OtReceiver),
+        tables: [bool; 2],
         prg: &mut Prg,
-    ) -> Self {
+    ) -> Result<Self, ProtocolError> {
+        let engine = options.engine;
         let sender = sender.with_workers(&options.workers);
         let receiver = receiver.with_workers(&options.workers);
-        match options.engine {
+        Ok(match engine {
             OtEngine::SoftSpoken => Self {
+                engine,
                 sender: Box::new(sender),
                 receiver: Box::new(receiver),
             },
-            OtEngine::Ferret => Self {
-                sender: Box::new(FerretSender::new(sender, prg)),
-                receiver: Box::new(FerretReceiver::new(receiver, prg)),
-            },
-        }
+            OtEngine::Ferret => {
+                let mut body = Vec::new();
+                let receiver = FerretReceiver::start(receiver, tables[1], &mut body);
+                ch.send(Kind::OtCorrections, &body)?;
+                ch.flush()?;
+                ch.recv(Kind::OtCorrections, ferret_start_len(tables[0]), &mut body)?;
+                let sender = FerretSender::start(sender, tables[0], &body, prg);
+                Self {
+                    engine,
+                    sender: Box::new(sender.map_err(malformed)?),
+                    receiver: Box::new(receiver),
+                }
+            }
+        })
     }
 }
 
@@ -112,60 +112,6 @@ fn malformed(error: OtError) -> ProtocolError {
     ProtocolError::Message(error.to_string())
 }
 
-fn answer_refills(
-    ch: &mut dyn Channel,
-    engine: &mut dyn OtSenderEngine,
-    kind: OtKind,
-    n: usize,
-) -> Result<(), ProtocolError> {
-    while let Some(refill) = engine.refill(kind, n) {
-        let (mut request, mut answer) = (Vec::new(), Vec::with_capacity(refill.answer_len));
-        recv(ch, Kind::OtRefill, refill.request_len, &mut request)?;
-        engine
-            .answer_refill(refill, &request, &mut answer)
-            .map_err(malformed)?;
-        ch.send(Kind::OtRefill, &answer)?;
-        ch.flush()?;
-    }
-    Ok(())
-}
-
-fn request_refills(
-    ch: &mut dyn Channel,
-    engine: &mut dyn OtReceiverEngine,
-    kind: OtKind,
-    n: usize,
-) -> Result<(), ProtocolError> {
-    while let Some(refill) = engine.refill(kind, n) {
-        request_refill(ch, engine, refill)?;
-        finish_refill(ch, engine, refill)?;
-    }
-    Ok(())
-}
-
-/// The first half of a refill; no OTs before the second one.
-pub(crate) fn request_refill(
-    ch: &mut dyn Channel,
-    engine: &mut dyn OtReceiverEngine,
-    refill: Refill,
-) -> Result<(), ProtocolError> {
-    let mut body = Vec::with_capacity(refill.request_len);
-    engine
-        .request_refill(refill, &mut body)
-        .map_err(malformed)?;
-    send(ch, Kind::OtRefill, &body)
-}
-
-pub(crate) fn finish_refill(
-    ch: &mut dyn Channel,
-    engine: &mut dyn OtReceiverEngine,
-    refill: Refill,
-) -> Result<(), ProtocolError> {
-    let mut body = Vec::new();
-    ch.recv(Kind::OtRefill, refill.answer_len, &mut body)?;
-    engine.finish_refill(&body).map_err(malformed)
-}
-
 fn send(ch: &mut dyn Channel, kind: Kind, body: &[u8]) -> Result<(), ProtocolError> {
     if !body.is_empty() {
         ch.send(kind, body)?;
@@ -173,78 +119,125 @@ fn send(ch: &mut dyn Channel, kind: Kind, body: &[u8]) -> Result<(), ProtocolErr
     Ok(())
 }
 
-fn recv(
-    ch: &mut dyn Channel,
-    kind: Kind,
-    expected_len: usize,
-    body: &mut Vec<u8>,
-) -> Result<(), ProtocolError> {
-    body.clear();
-    if expected_len > 0 {
-        ch.recv(kind, expected_len, body)?;
+fn recv(ch: &mut dyn Channel, kind: Kind, len: usize) -> Result<Vec<u8>, ProtocolError> {
+    let mut body = Vec::new();
+    if len > 0 {
+        ch.recv(kind, len, &mut body)?;
     }
-    Ok(())
+    Ok(body)
 }
 
-/// Random OTs with the peer as the receiver: both pads of each.
-pub(crate) fn send_random_ots(
-    ch: &mut dyn Channel,
-    engine: &mut dyn OtSenderEngine,
-    bits: u32,
-    first: &mut [u32],
-    second: &mut [u32],
-) -> Result<(), ProtocolError> {
-    let n = first.len();
-    answer_refills(ch, engine, OtKind::RandomOt, n)?;
-    let mut body = Vec::new();
-    recv(ch, Kind::OtCorrections, engine.random_ot_len(n), &mut body)?;
-    engine
-        .random_ot(n, bits, &body, first, second)
-        .map_err(malformed)
+impl Engines {
+    /// Whether this party speaks for OTs of which it has this side. Who speaks waits for nothing.
+    pub(crate) fn speaks(&self, role: Role) -> bool {
+        self.engine.speaker() == role
+    }
+
+    /// Both sides, first the one for which this party speaks.
+    pub(crate) fn speaking_first(&self) -> [Role; 2] {
+        match self.engine.speaker() {
+            Role::Sender => [Role::Sender, Role::Receiver],
+            Role::Receiver => [Role::Receiver, Role::Sender],
+        }
+    }
+
+    /// Random OTs with the peer as the receiver: both pads of each.
+    pub(crate) fn send_random(
+        &mut self,
+        ch: &mut dyn Channel,
+        bits: u32,
+        pads: [&mut [u32]; 2],
+    ) -> Result<(), ProtocolError> {
+        let n = pads[0].len();
+        let corrections = self.corrections(ch, OtKind::RandomOt, n)?;
+        let mut sums = Vec::new();
+        self.sender
+            .random_ot(n, bits, &corrections, &mut sums, pads)
+            .map_err(malformed)?;
+        send(ch, Kind::OtSums, &sums)
+    }
+
+    /// Random OTs with this party as the receiver: its choices and pads.
+    pub(crate) fn recv_random(
+        &mut self,
+        ch: &mut dyn Channel,
+        bits: u32,
+        choices: &mut [u8],
+        pads: &mut [u32],
+    ) -> Result<(), ProtocolError> {
+        let n = pads.len();
+        let sums = self.sums(ch, OtKind::RandomOt, n)?;
+        let mut corrections = Vec::new();
+        self.receiver
+            .random_ot(n, bits, &sums, &mut corrections, choices, pads)
+            .map_err(malformed)?;
+        send(ch, Kind::OtCorrections, &corrections)
+    }
+
+    /// One-of-sixteen OTs with the peer as the receiver: the pads of all entries of each.
+    pub(crate) fn send_tables(
+        &mut self,
+        ch: &mut dyn Channel,
+        pads: &mut [u16],
+    ) -> Result<(), ProtocolError> {
+        let n = pads.len();
+        let corrections = self.corrections(ch, OtKind::OneOf16, n)?;
+        let mut sums = Vec::new();
+        self.sender
+            .one_of_16(n, &corrections, &mut sums, pads)
+            .map_err(malformed)?;
+        send(ch, Kind::OtSums, &sums)
+    }
+
+    /// One-of-sixteen OTs with this party as the receiver: its entries and their pads.
+    pub(crate) fn recv_tables(
+        &mut self,
+        ch: &mut dyn Channel,
+        omega: &mut [u8],
+        pads: &mut [u8],
+    ) -> Result<(), ProtocolError> {
+        let n = pads.len();
+        let sums = self.sums(ch, OtKind::OneOf16, n)?;
+        let mut corrections = Vec::new();
+        self.receiver
+            .one_of_16(n, &sums, &mut corrections, omega, pads)
+            .map_err(malformed)?;
+        send(ch, Kind::OtCorrections, &corrections)
+    }
+
+    /// The receiver's message, if it is the receiver that speaks.
+    fn corrections(
+        &self,
+        ch: &mut dyn Channel,
+        kind: OtKind,
+        n: usize,
+    ) -> Result<Vec<u8>, ProtocolError> {
+        if self.speaks(Role::Sender) {
+            return Ok(Vec::new());
+        }
+        recv(ch, Kind::OtCorrections, self.sender.message_len(kind, n))
+    }
+
+    /// The sender's message, if it is the sender that speaks.
+    fn sums(&self, ch: &mut dyn Channel, kind: OtKind, n: usize) -> Result<Vec<u8>, ProtocolError> {
+        if self.speaks(Role::Receiver) {
+            return Ok(Vec::new());
+        }
+        recv(ch, Kind::OtSums, self.receiver.message_len(kind, n))
+    }
 }
 
-/// Random OTs with this party as the receiver: its choices and pads.
-pub(crate) fn recv_random_ots(
-    ch: &mut dyn Channel,
-    engine: &mut dyn OtReceiverEngine,
-    bits: u32,
-    choices: &mut [u8],
-    pads: &mut [u32],
-) -> Result<(), ProtocolError> {
-    let n = pads.len();
-    request_refills(ch, engine, OtKind::RandomOt, n)?;
-    let mut body = Vec::new();
-    engine
-        .random_ot(n, bits, &mut body, choices, pads)
-        .map_err(malformed)?;
-    send(ch, Kind::OtCorrections, &body)
-}
-
-/// One-of-sixteen OTs with the peer as the receiver: the pads of all entries of each.
-pub(crate) fn send_tables(
-    ch: &mut dyn Channel,
-    engine: &mut dyn OtSenderEngine,
-    pads: &mut [u16],
-) -> Result<(), ProtocolError> {
-    let n = pads.len();
-    answer_refills(ch, engine, OtKind::OneOf16, n)?;
-    let mut body = Vec::new();
-    recv(ch, Kind::OtCorrections, engine.one_of_16_len(n), &mut body)?;
-    engine.one_of_16(n, &body, pads).map_err(malformed)
-}
-
-/// One-of-sixteen OTs with this party as the receiver: its entries and their pads.
-pub(crate) fn recv_tables(
-    ch: &mut dyn Channel,
-    engine: &mut dyn OtReceiverEngine,
-    omega: &mut [u8],
-    pads: &mut [u8],
-) -> Result<(), ProtocolError> {
-    let n = pads.len();
-    request_refills(ch, engine, OtKind::OneOf16, n)?;
-    let mut body = Vec::new();
-    engine
-        .one_of_16(n, &mut body, omega, pads)
-        .map_err(malformed)?;
-    send(ch, Kind::OtCorrections, &body)
+#[cfg(test)]
+impl Engines {
+    pub(crate) fn of(
+        engine: OtEngine,
+        sender: Box<dyn OtSenderEngine + Send>,
+        receiver: Box<dyn OtReceiverEngine + Send>,
+    ) -> Self {
+        Self {
+            engine,
+            sender,
+            receiver,
+        }
+    }
 }

@@ -8,17 +8,17 @@
 //! Security: semi-honest; see the parts. Offline material is used once and erased on drop.
 
 use blindread_lattice::Prg;
-use blindread_ot::{OtReceiverEngine, OtSenderEngine};
+use blindread_ot::Role;
 use blindread_pool::Workers;
 use blindread_ring::{Word, widened};
 
-use crate::ahead::{Ahead, Received, stripes};
+use crate::ahead::{Ahead, Received, Sent, stripes};
 use crate::carry::{self, Chunk};
 use crate::channel::{Channel, Kind};
 use crate::error::ProtocolError;
 use crate::mux;
-use crate::ot;
-use crate::program::{StepId, ring_mask};
+use crate::ot::Engines;
+use crate::program::ring_mask;
 use crate::random;
 use crate::secret::Secret;
 use crate::wire;
@@ -101,10 +101,8 @@ pub(crate) struct Channels<'a> {
 pub struct HospitalOffline<'a> {
     /// The connection.
     pub ch: &'a mut dyn Channel,
-    /// H as OT sender.
-    pub sender: &'a mut dyn OtSenderEngine,
-    /// H as OT receiver.
-    pub receiver: &'a mut dyn OtReceiverEngine,
+    /// H's OTs.
+    pub ots: &'a mut Engines,
     /// H's threads.
     pub workers: &'a Workers,
     /// H's randomness for this ticket.
@@ -115,34 +113,18 @@ pub struct HospitalOffline<'a> {
 pub struct DeveloperOffline<'a> {
     /// The connection.
     pub ch: &'a mut dyn Channel,
-    /// D as OT sender.
-    pub sender: &'a mut dyn OtSenderEngine,
-    /// D as OT receiver.
-    pub receiver: &'a mut dyn OtReceiverEngine,
+    /// D's OTs.
+    pub ots: &'a mut Engines,
     /// D's threads.
     pub workers: &'a Workers,
-    /// What it receives.
+    /// Those of this ticket.
     pub ahead: &'a mut Ahead,
-    /// The step that the OTs are for.
-    pub step: StepId,
-}
-
-impl HospitalOffline<'_> {
-    /// `n` random OTs with D as the receiver: both pads of each.
-    pub(crate) fn send_ot(
-        &mut self,
-        bits: u32,
-        first: &mut [u32],
-        second: &mut [u32],
-    ) -> Result<(), ProtocolError> {
-        ot::send_random_ots(self.ch, self.sender, bits, first, second)
-    }
 }
 
 impl DeveloperOffline<'_> {
-    /// OTs of the next stripe, with H as the sender.
-    pub(crate) fn received(&mut self) -> Result<Received, ProtocolError> {
-        self.ahead.next(self.ch, self.receiver, self.step)
+    /// The OTs of the next stripe.
+    pub(crate) fn next(&mut self) -> Result<(Received, Sent), ProtocolError> {
+        self.ahead.next(self.ch, self.ots)
     }
 }
 
@@ -219,14 +201,23 @@ impl<W: Word> HospitalRelu<W> {
         target: &[u32],
     ) -> Result<(), ProtocolError> {
         let (n, mask) = (y.len(), ring_mask(self.out_bits));
-        for pads in &mut self.pads {
-            ot::send_tables(off.ch, off.sender, &mut pads[at.clone()])?;
-        }
         let (mut first, mut second) = (Secret::<u32>::new(n), Secret::<u32>::new(n));
-        off.send_ot(self.out_bits, &mut first, &mut second)?;
         let mut pad = Secret::<u32>::new(n);
         let pi = &mut self.pi[at.clone()];
-        ot::recv_random_ots(off.ch, off.receiver, self.out_bits, pi, &mut pad)?;
+        for role in off.ots.speaking_first() {
+            match role {
+                Role::Sender => {
+                    for pads in &mut self.pads {
+                        off.ots.send_tables(off.ch, &mut pads[at.clone()])?;
+                        off.ch.flush()?;
+                    }
+                    let pads = [&mut first[..], &mut second[..]];
+                    off.ots.send_random(off.ch, self.out_bits, pads)?;
+                }
+                Role::Receiver => off.ots.recv_random(off.ch, self.out_bits, pi, &mut pad)?,
+            }
+            off.ch.flush()?;
+        }
 
         let mut pi_in = Secret::<u8>::new(n);
         let mut pi_out = Secret::<u8>::new(n);
@@ -307,9 +298,7 @@ impl<W: Word> DeveloperRelu<W> {
         at: std::ops::Range<usize>,
     ) -> Result<(), ProtocolError> {
         let (n, mask) = (at.len(), ring_mask(self.out_bits));
-        let received = off.received()?;
-        let (mut first, mut second) = (Secret::<u32>::new(n), Secret::<u32>::new(n));
-        ot::send_random_ots(off.ch, off.sender, self.out_bits, &mut first, &mut second)?;
+        let (received, Sent([first, second])) = off.next()?;
         let mut corrections = vec![W::default(); n];
         wire::recv_words(
             off.ch,

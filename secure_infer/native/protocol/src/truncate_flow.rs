@@ -133,7 +133,8 @@ impl<W: Word> HospitalTruncate<W> {
             let words = || Secret::<u32>::new(at.len());
             let (mut first, mut second) = (words(), words());
             let mut corrections = vec![W::default(); at.len()];
-            off.send_ot(bits, &mut first, &mut second)?;
+            let pads = [&mut first[..], &mut second[..]];
+            off.ots.send_random(off.ch, bits, pads)?;
             let blocks = (corrections.chunks_mut(BLOCK))
                 .zip(zero[at.clone()].chunks_mut(BLOCK))
                 .zip(one[at.clone()].chunks_mut(BLOCK))
@@ -226,7 +227,7 @@ impl<W: Word> DeveloperTruncate<W> {
         let (mut choices, mut w) = (Secret::new(n), Secret::new(n));
         for at in stripes(n) {
             let (choices, w) = (&mut choices[at.clone()], &mut w[at.clone()]);
-            let received = off.received()?;
+            let (received, _) = off.next()?;
             choices.copy_from_slice(&received.choices);
             let mut corrections = vec![W::default(); at.len()];
             wire::recv_words(off.ch, Kind::CotCorrections, &mut corrections, bits)?;

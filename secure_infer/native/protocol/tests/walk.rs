@@ -317,15 +317,16 @@ fn cheat(
 }
 
 fn cheats(engine: OtEngine) -> impl Iterator<Item = (bool, Kind)> {
-    let of_engine = match engine {
-        OtEngine::SoftSpoken => Kind::OtCorrections,
-        OtEngine::Ferret => Kind::OtRefill,
+    let of_engine: &[Kind] = match engine {
+        OtEngine::SoftSpoken => &[Kind::OtCorrections],
+        OtEngine::Ferret => &[Kind::OtCorrections, Kind::OtSums],
     };
-    let hospital = FROM_HOSPITAL
-        .into_iter()
-        .chain([Kind::TruncateAnswer, of_engine])
+    let of_engine = of_engine.iter().copied();
+    let hospital = (FROM_HOSPITAL.into_iter())
+        .chain([Kind::TruncateAnswer])
+        .chain(of_engine.clone())
         .map(|kind| (true, kind));
-    let developer = FROM_DEVELOPER.into_iter().chain([of_engine]);
+    let developer = FROM_DEVELOPER.into_iter().chain(of_engine);
     hospital.chain(developer.map(|kind| (false, kind)))
 }
 

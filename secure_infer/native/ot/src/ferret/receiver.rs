@@ -1,16 +1,17 @@
-//! The party with the (random) choices. It asks for refills.
+//! The party with the (random) choices. It sends nothing but the corrections that it starts with.
 
-use rand_core::CryptoRng;
+use std::sync::Arc;
+
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::code::{self, Choices, GROUP};
 use super::params::{K, LOG_BIN, TREES};
 use super::tree::{Grower, Leaves};
 use super::{
-    Coins, LAST_LEVEL, Made, Public, Round, Supply, TREE_OTS, TWEAK, boxed, due, seeds, take_block,
-    tree_blocks,
+    LAST_LEVEL, Made, Public, Round, Supply, TREE_OTS, TWEAK, boxed, is_large, seeds, sums_len,
+    tree_blocks, tree_len,
 };
-use crate::engine::{OtKind, OtReceiverEngine, Refill};
+use crate::engine::{OtKind, OtReceiverEngine};
 use crate::error::{OtError, check_len};
 use crate::softspoken::{OtReceiver, pad_mask};
 
@@ -26,14 +27,12 @@ use crate::softspoken::{OtReceiver, pad_mask};
 /// printed::<blindread_ot::FerretReceiver>();
 /// ```
 pub struct FerretReceiver {
-    public: Public,
-    /// Makes the first round of each kind.
-    bootstrap: OtReceiver,
-    coins: Coins,
-    bits: Supply<false, ReceiverRound>,
-    nibbles: Supply<true, ReceiverRound>,
-    pending: Option<Pending>,
-    /// Trees over F_16 ever grown.
+    public: Arc<Public>,
+    /// Over F_2 and over F_16.
+    supplies: [Supply<ReceiverRound>; 2],
+    /// What the first rounds start from.
+    first: [Option<Samples>; 2],
+    /// Trees over F_16 ever begun.
     trees: u64,
 }
 
@@ -44,26 +43,16 @@ struct Samples {
     v: Vec<u128>,
 }
 
-/// What a requested round starts from.
-#[derive(ZeroizeOnDrop)]
-struct Pending {
-    #[zeroize(skip)]
-    kind: OtKind,
-    seeds: Samples,
-    /// The random OTs of its trees.
-    ots: Samples,
-    /// Error values, per tree.
-    values: Vec<u8>,
-}
-
 /// u and v of the LPN secret, and what is known of each bin's tree.
 #[derive(Zeroize, ZeroizeOnDrop)]
 struct ReceiverRound {
+    large: bool,
     base: Box<[u128; K]>,
     choices: Box<Choices>,
     bins: Vec<Bin>,
 }
 
+/// A bin and its tree; before the sender has told the tree's sums, what hides them.
 #[derive(Zeroize, ZeroizeOnDrop)]
 struct Bin {
     /// Position and value of the error.
@@ -71,8 +60,37 @@ struct Bin {
     value: u8,
     /// The sum of the side that the error's path does not take, of each level.
     known: [u128; LOG_BIN],
-    /// Sum of all leaves plus value*Delta.
+    /// Over F_16, the sum of all leaves plus value*Delta; over F_2, where they sum to Delta, 0.
     total: u128,
+}
+
+impl Bin {
+    /// From u and v of a tree's random OTs, and of the sample that gives the error's value.
+    fn new(u: &[u8], v: &[u128; LOG_BIN], value: u8, total: u128) -> Self {
+        let error =
+            (u.iter().enumerate()).fold(0, |at, (level, u)| at | usize::from(1 ^ u) << level);
+        Self {
+            error,
+            value,
+            known: *v,
+            total,
+        }
+    }
+
+    /// Takes up the sums that the sender tells.
+    fn learn(&mut self, large: bool, blocks: &[[u8; 16]]) {
+        let block = |at: usize| u128::from_le_bytes(blocks[at]);
+        let correlated = if large { LOG_BIN - 1 } else { LOG_BIN };
+        for (level, known) in self.known[..correlated].iter_mut().enumerate() {
+            *known ^= block(level);
+        }
+        if large {
+            let (left, right) = (block(LOG_BIN - 1), block(LOG_BIN));
+            let is_left = (self.error >> (LOG_BIN - 1)) as u128;
+            self.known[LOG_BIN - 1] ^= right ^ ((left ^ right) & is_left.wrapping_neg());
+            self.total ^= block(LOG_BIN + 1);
+        }
+    }
 }
 
 impl Round for ReceiverRound {
@@ -84,7 +102,7 @@ impl Round for ReceiverRound {
         Some(&self.choices)
     }
 
-    fn leaves(&self, grower: &Grower<'_>, tree: usize, leaves: &mut Leaves) {
+    fn leaves(&self, grower: &Grower<'_>, tree: usize, leaves: &mut Leaves, _: &mut [u8]) {
         let bin = &self.bins[tree];
         let others = grower.punctured(bin.error, &bin.known, leaves);
         leaves[bin.error] = others ^ bin.total;
@@ -99,19 +117,10 @@ impl Samples {
         }
     }
 
-    /// The next samples of a supply, not hashed; whole groups.
-    fn draw<const LARGE: bool>(
-        &mut self,
-        supply: &mut Supply<LARGE, ReceiverRound>,
-        public: &Public,
-    ) -> Result<(), OtError> {
+    /// The room for whole groups.
+    fn groups(&mut self) -> impl ExactSizeIterator<Item = (&mut [u128; GROUP], &mut [u8; GROUP])> {
         let u = self.u.as_chunks_mut::<GROUP>().0.iter_mut();
-        let groups = self.v.as_chunks_mut::<GROUP>().0.iter_mut().zip(u);
-        supply.groups(public, groups, |made, (v, u)| {
-            made.add_error();
-            *u = *made.u;
-            *v = *made.blocks;
-        })
+        self.v.as_chunks_mut::<GROUP>().0.iter_mut().zip(u)
     }
 }
 
@@ -124,245 +133,225 @@ impl Made<'_, ReceiverRound> {
             *u ^= bin.value;
         }
     }
+
+    fn copy(&mut self, (v, u): (&mut [u128; GROUP], &mut [u8; GROUP])) {
+        self.add_error();
+        *u = *self.u;
+        *v = *self.blocks;
+    }
+}
+
+impl Supply<ReceiverRound> {
+    /// The next groups, as many as there is room for; takes the sums of new trees from the front of `sums`.
+    fn learn<O: Send>(
+        &mut self,
+        public: &Public,
+        out: impl ExactSizeIterator<Item = O>,
+        sums: &mut &[u8],
+        deliver: impl Fn(&mut Made<'_, ReceiverRound>, O) + Sync,
+    ) {
+        let (trees, large) = (self.new_trees(out.len()), self.large);
+        let (now, later) = sums.split_at(trees.len() * tree_len(large));
+        *sums = later;
+        let blocks = now.as_chunks::<16>().0.chunks(tree_blocks(large));
+        let bins = self
+            .round
+            .iter_mut()
+            .flat_map(|round| &mut round.bins[trees.clone()]);
+        for (bin, blocks) in bins.zip(blocks) {
+            bin.learn(large, blocks);
+        }
+        self.groups(public, out, &mut [], deliver);
+    }
 }
 
 impl FerretReceiver {
-    /// Starts from an engine that has not made any OT yet, and takes over its threads; `rng` gives the seed of all later
-    /// coins.
+    /// Starts from an engine that has not made any OT yet, and takes over its threads; *appends*
+    /// [`start_len`](super::start_len) bytes of corrections. With `tables` there will be one-of-sixteen OTs, too.
     #[must_use]
-    pub fn new(bootstrap: OtReceiver, rng: &mut impl CryptoRng) -> Self {
-        let workers = bootstrap.workers().clone();
+    pub fn start(mut bootstrap: OtReceiver, tables: bool, corrections: &mut Vec<u8>) -> Self {
+        let mut bits = Samples::new(seeds(false));
+        let Samples { u, v } = &mut bits;
+        bootstrap.vole_f2(corrections, u, v);
+        let nibbles = tables.then(|| {
+            let mut samples = Samples::new(seeds(true));
+            let Samples { u, v } = &mut samples;
+            bootstrap.vole_f16(corrections, u, v);
+            samples
+        });
+        let workers = bootstrap.workers();
         Self {
-            public: Public::new(bootstrap.hash_key(), &workers),
-            bootstrap,
-            coins: Coins::new(rng),
-            bits: Supply::new(&workers),
-            nibbles: Supply::new(&workers),
-            pending: None,
+            public: Arc::new(Public::new(bootstrap.hash_key(), workers)),
+            supplies: [false, true].map(|large| Supply::new(large, workers)),
+            first: [Some(bits), nibbles],
             trees: 0,
         }
     }
 
-    fn request_bits(&mut self, request: &mut Vec<u8>) -> Result<Pending, OtError> {
-        let mut seeds = Samples::new(seeds(false));
-        if self.bits.level().started {
-            seeds.draw(&mut self.bits, &self.public)?;
-        } else {
-            let Samples { u, v } = &mut seeds;
-            self.bootstrap.vole_f2(request, u, v);
+    /// Checks the sums for `n` OTs of a kind, and that it was set up.
+    fn check(&self, kind: OtKind, n: usize, sums: &[u8]) -> Result<(), OtError> {
+        let at = usize::from(is_large(kind));
+        if self.first[at].is_none() && self.supplies[at].round.is_none() {
+            return Err(OtError::NotSetUp);
         }
-        let mut ots = Samples::new(TREE_OTS);
-        ots.u.copy_from_slice(&seeds.u[K..]);
-        ots.v.copy_from_slice(&seeds.v[K..]);
-        Ok(Pending {
-            kind: OtKind::RandomOt,
-            seeds,
-            ots,
-            values: vec![1; TREES],
-        })
+        check_len("sums of trees", self.message_len(kind, n), sums.len())
     }
 
-    fn request_nibbles(&mut self, request: &mut Vec<u8>) -> Result<Pending, OtError> {
-        self.bits.check_ready(TREE_OTS)?;
-        let mut seeds = Samples::new(seeds(true));
-        if self.nibbles.level().started {
-            seeds.draw(&mut self.nibbles, &self.public)?;
-        } else {
-            let Samples { u, v } = &mut seeds;
-            self.bootstrap.vole_f16(request, u, v);
-        }
-        let mut ots = Samples::new(TREE_OTS);
-        ots.draw(&mut self.bits, &self.public)?;
-        let values = self.error_values();
-        let corrections = values.iter().zip(&seeds.u[K..]).map(|(value, u)| value ^ u);
-        let mut low = None;
-        for correction in corrections {
-            match low.take() {
-                None => low = Some(correction),
-                Some(low) => request.push(low | correction << 4),
+    /// The next groups of a kind, over as many rounds as they take.
+    fn groups<O: Send>(
+        &mut self,
+        large: bool,
+        mut out: impl ExactSizeIterator<Item = O>,
+        sums: &mut &[u8],
+        deliver: impl Fn(&mut Made<'_, ReceiverRound>, O) + Sync,
+    ) {
+        while out.len() > 0 {
+            if self.supplies[usize::from(large)].ready() == 0 {
+                self.begin(large, sums);
             }
+            let supply = &mut self.supplies[usize::from(large)];
+            let count = supply.ready().min(out.len());
+            supply.learn(&self.public, out.by_ref().take(count), sums, &deliver);
         }
-        Ok(Pending {
-            kind: OtKind::OneOf16,
-            seeds,
-            ots,
-            values,
-        })
     }
 
-    /// Uniform in F_16*, by rejection (whose number of turns tells nothing of what is kept).
-    pub(super) fn error_values(&mut self) -> Vec<u8> {
-        let mut values = Vec::with_capacity(TREES);
-        let mut coins = Zeroizing::new([0; 8]);
-        while values.len() < TREES {
-            self.coins.fill(self.public.backend, &mut *coins);
-            let nibbles = coins
-                .iter()
-                .flat_map(|block| (0..32).map(move |k| (block >> (4 * k)) as u8 & 15));
-            let room = TREES - values.len();
-            values.extend(nibbles.filter(|nibble| *nibble != 0).take(room));
-        }
-        values
-    }
-
-    /// What the answer tells of one tree.
-    fn bin(&self, pending: &Pending, tree: usize, answer: &mut &[u8]) -> Bin {
-        let ots = tree * LOG_BIN..(tree + 1) * LOG_BIN;
-        let (u, v) = (&pending.ots.u[ots.clone()], &pending.ots.v[ots]);
-        let error = (0..LOG_BIN).fold(0, |at, level| at | usize::from(1 ^ u[level]) << level);
-        let large = pending.kind == OtKind::OneOf16;
-        let correlated = if large { LOG_BIN - 1 } else { LOG_BIN };
-        let mut known = [0; LOG_BIN];
-        for (known, v) in known[..correlated].iter_mut().zip(v) {
-            *known = take_block(answer) ^ v;
-        }
-        let mut total = 0;
+    /// Begins a round of a kind from all that is left of the last one.
+    fn begin(&mut self, large: bool, sums: &mut &[u8]) {
+        let at = usize::from(large);
+        let ots = large.then(|| {
+            let mut ots = Samples::new(TREE_OTS);
+            self.groups(false, ots.groups(), sums, |made, to| made.copy(to));
+            ots
+        });
+        let seeds = self.first[at].take().unwrap_or_else(|| {
+            let supply = &mut self.supplies[at];
+            let mut seeds = Samples::new(supply.left() * GROUP);
+            supply.learn(&self.public, seeds.groups(), sums, |made, to| made.copy(to));
+            seeds
+        });
+        let bins = match ots {
+            Some(ots) => self.bins(ots, &seeds),
+            None => {
+                let v = seeds.v[K..].as_chunks().0;
+                let u = seeds.u[K..].chunks(LOG_BIN);
+                u.zip(v).map(|(u, v)| Bin::new(u, v, 1, 0)).collect()
+            }
+        };
+        let mut round = ReceiverRound {
+            large,
+            base: boxed(),
+            choices: boxed(),
+            bins,
+        };
+        round.base.copy_from_slice(&seeds.v[..K]);
+        let u = &seeds.u[..K];
         if large {
-            let (left, right) = (take_block(answer), take_block(answer));
-            let mut pad = Zeroizing::new([v[LOG_BIN - 1]]);
-            let Public { backend, hash, .. } = &self.public;
-            let tweak = self.trees + tree as u64;
-            hash.tmmo(*backend, LAST_LEVEL, tweak, &mut *pad);
-            let choose_right = u128::from(u[LOG_BIN - 1]).wrapping_neg();
-            known[LOG_BIN - 1] = left ^ ((left ^ right) & choose_right) ^ pad[0];
-            total = take_block(answer) ^ pending.seeds.v[K + tree];
+            code::pack::<true>(u, &mut round.choices);
+        } else {
+            code::pack::<false>(u, &mut round.choices);
         }
-        Bin {
-            error,
-            value: pending.values[tree],
-            known,
-            total,
+        self.supplies[at].begin(round);
+    }
+
+    /// The bins of a round over F_16.
+    fn bins(&mut self, mut ots: Samples, seeds: &Samples) -> Vec<Bin> {
+        let v = ots.v.as_chunks_mut::<LOG_BIN>().0;
+        let last = v.iter().map(|v| v[LOG_BIN - 1]);
+        let mut pads = Zeroizing::new(last.collect::<Vec<u128>>());
+        let Public { backend, hash, .. } = &*self.public;
+        hash.tmmo(*backend, LAST_LEVEL, self.trees, &mut pads);
+        self.trees += TREES as u64;
+        for (v, pad) in v.iter_mut().zip(pads.iter()) {
+            v[LOG_BIN - 1] = *pad;
         }
+        let errors = seeds.u[K..].iter().zip(&seeds.v[K..]);
+        (ots.u.chunks(LOG_BIN).zip(v).zip(errors))
+            .map(|((u, v), (value, total))| Bin::new(u, v, *value, *total))
+            .collect()
     }
 }
 
 impl OtReceiverEngine for FerretReceiver {
-    fn one_of_16_len(&self, _n: usize) -> usize {
-        0
-    }
-
-    fn random_ot_len(&self, _n: usize) -> usize {
-        0
-    }
-
-    fn refill(&self, kind: OtKind, n: usize) -> Option<Refill> {
-        due(kind, n, self.bits.level(), self.nibbles.level())
-    }
-
-    fn request_refill(&mut self, refill: Refill, request: &mut Vec<u8>) -> Result<(), OtError> {
-        if self.pending.is_some() {
-            return Err(OtError::Refill {
-                expected: "the answer to the last request",
-            });
-        }
-        let pending = match refill.kind {
-            OtKind::RandomOt => self.request_bits(request)?,
-            OtKind::OneOf16 => self.request_nibbles(request)?,
-        };
-        self.pending = Some(pending);
-        Ok(())
-    }
-
-    fn finish_refill(&mut self, answer: &[u8]) -> Result<(), OtError> {
-        let Some(pending) = &self.pending else {
-            return Err(OtError::Refill {
-                expected: "a request first",
-            });
-        };
-        let large = pending.kind == OtKind::OneOf16;
-        let expected = 16 * TREES * tree_blocks(large);
-        check_len("refill answer", expected, answer.len())?;
-        let mut rest = answer;
-        let bins = (0..TREES)
-            .map(|tree| self.bin(pending, tree, &mut rest))
-            .collect();
-        let mut base = boxed();
-        base.copy_from_slice(&pending.seeds.v[..K]);
-        let mut choices: Box<Choices> = boxed();
-        let u = &pending.seeds.u[..K];
-        if large {
-            code::pack::<true>(u, &mut choices);
-        } else {
-            code::pack::<false>(u, &mut choices);
-        }
-        let round = ReceiverRound {
-            base,
-            choices,
-            bins,
-        };
-        if large {
-            self.trees += TREES as u64;
-            self.nibbles.rounds.push_back(round);
-        } else {
-            self.bits.rounds.push_back(round);
-        }
-        self.pending = None;
-        Ok(())
+    fn message_len(&self, kind: OtKind, n: usize) -> usize {
+        let mut places = self.supplies.each_ref().map(|supply| supply.next);
+        sums_len(&mut places, is_large(kind), n.div_ceil(GROUP))
     }
 
     fn one_of_16(
         &mut self,
         n: usize,
-        _corrections: &mut Vec<u8>,
+        mut received: &[u8],
+        _sent: &mut Vec<u8>,
         omega: &mut [u8],
         pads: &mut [u8],
     ) -> Result<(), OtError> {
         check_len("omega of one-of-sixteen OTs", n, omega.len())?;
         check_len("pads of one-of-sixteen OTs", n, pads.len())?;
-        self.nibbles.check_ready(n)?;
-        let Public { backend, pick, .. } = &self.public;
+        self.check(OtKind::OneOf16, n, received)?;
+        let public = self.public.clone();
         let out = omega.chunks_mut(GROUP).zip(pads.chunks_mut(GROUP));
-        self.nibbles
-            .groups(&self.public, out, |made, (omega, pads)| {
-                made.add_error();
-                omega.copy_from_slice(&made.u[..omega.len()]);
-                pick.mmo(*backend, made.blocks);
-                for (pad, hash) in pads.iter_mut().zip(made.blocks.iter()) {
-                    *pad = *hash as u8 & 1;
-                }
-            })
+        self.groups(true, out, &mut received, |made, (omega, pads)| {
+            let Public { backend, pick, .. } = &*public;
+            made.add_error();
+            omega.copy_from_slice(&made.u[..omega.len()]);
+            pick.mmo(*backend, made.blocks);
+            for (pad, hash) in pads.iter_mut().zip(made.blocks.iter()) {
+                *pad = *hash as u8 & 1;
+            }
+        });
+        Ok(())
     }
 
     fn random_ot(
         &mut self,
         n: usize,
         bits: u32,
-        _corrections: &mut Vec<u8>,
+        mut received: &[u8],
+        _sent: &mut Vec<u8>,
         choices: &mut [u8],
         pads: &mut [u32],
     ) -> Result<(), OtError> {
         check_len("choices of random OTs", n, choices.len())?;
         check_len("pads of random OTs", n, pads.len())?;
         let mask = pad_mask(bits)?;
-        self.bits.check_ready(n)?;
-        let Public { backend, hash, .. } = &self.public;
+        self.check(OtKind::RandomOt, n, received)?;
+        let public = self.public.clone();
         let out = choices.chunks_mut(GROUP).zip(pads.chunks_mut(GROUP));
-        self.bits
-            .groups(&self.public, out, |made, (choices, pads)| {
-                made.add_error();
-                choices.copy_from_slice(&made.u[..choices.len()]);
-                hash.tmmo(*backend, TWEAK, made.tweak, made.blocks);
-                for (pad, hash) in pads.iter_mut().zip(made.blocks.iter()) {
-                    *pad = *hash as u32 & mask;
-                }
-            })
+        self.groups(false, out, &mut received, |made, (choices, pads)| {
+            let Public { backend, hash, .. } = &*public;
+            made.add_error();
+            choices.copy_from_slice(&made.u[..choices.len()]);
+            hash.tmmo(*backend, TWEAK, made.tweak, made.blocks);
+            for (pad, hash) in pads.iter_mut().zip(made.blocks.iter()) {
+                *pad = *hash as u32 & mask;
+            }
+        });
+        Ok(())
     }
 }
 
 #[cfg(test)]
 impl FerretReceiver {
     /// The next groups of u and v.
-    pub(super) fn samples(&mut self, large: bool, groups: usize) -> (Vec<u8>, Vec<u128>) {
+    pub(super) fn samples(
+        &mut self,
+        large: bool,
+        groups: usize,
+        mut sums: &[u8],
+    ) -> (Vec<u8>, Vec<u128>) {
         let mut samples = Samples::new(groups * GROUP);
-        if large {
-            samples.draw(&mut self.nibbles, &self.public).unwrap();
-        } else {
-            samples.draw(&mut self.bits, &self.public).unwrap();
-        }
+        self.groups(large, samples.groups(), &mut sums, |made, to| made.copy(to));
+        assert!(sums.is_empty());
         (samples.u.clone(), samples.v.clone())
     }
 
+    /// Position and value of the errors of the round over F_16.
+    pub(super) fn errors(&self) -> Vec<(usize, u8)> {
+        let bins = self.supplies[1].round.iter().flat_map(|round| &round.bins);
+        bins.map(|bin| (bin.error, bin.value)).collect()
+    }
+
     pub(super) fn use_backend(&mut self, backend: crate::simd::Backend) {
-        self.public.backend = backend;
+        Arc::get_mut(&mut self.public).unwrap().backend = backend;
     }
 }

@@ -1,4 +1,6 @@
-//! The party with Delta. It answers refills.
+//! The party with Delta. It tells sums of trees.
+
+use std::sync::Arc;
 
 use rand_core::CryptoRng;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -7,12 +9,13 @@ use super::code::GROUP;
 use super::params::{K, LOG_BIN, TREES};
 use super::tree::{Grower, Leaves, Sums};
 use super::{
-    Coins, LAST_LEVEL, Public, Round, Supply, TREE_OTS, TWEAK, boxed, corrections_len, due, seeds,
-    values_len,
+    LAST_LEVEL, Public, ROOTS, Round, Supply, TREE_OTS, TWEAK, boxed, is_large, seeds, start_len,
+    sums_len, tree_blocks, tree_len,
 };
-use crate::engine::{OtKind, OtSenderEngine, Refill};
+use crate::aes::AesKey;
+use crate::engine::{OtKind, OtSenderEngine};
 use crate::error::{OtError, check_len};
-use crate::softspoken::{OtSender, pad_mask};
+use crate::softspoken::{OtSender, pad_mask, random_ot_len};
 
 /// Ferret sender: Delta and shares w = v + u*Delta.
 ///
@@ -26,21 +29,35 @@ use crate::softspoken::{OtSender, pad_mask};
 /// printed::<blindread_ot::FerretSender>();
 /// ```
 pub struct FerretSender {
-    public: Public,
-    /// Makes the first round of each kind, with the same Delta.
-    bootstrap: OtSender,
-    coins: Coins,
-    pub(super) bits: Supply<false, SenderRound>,
-    pub(super) nibbles: Supply<true, SenderRound>,
-    /// Trees over F_16 ever grown.
+    public: Arc<Public>,
+    /// Entry x is x*Delta.
+    multiples: Zeroizing<[u128; 16]>,
+    roots: Roots,
+    /// Over F_2 and over F_16.
+    supplies: [Supply<SenderRound>; 2],
+    /// What the first rounds start from.
+    first: [Option<Blocks>; 2],
+    /// Trees over F_16 ever begun.
     trees: u64,
+}
+
+type Blocks = Zeroizing<Vec<u128>>;
+
+/// Where roots of trees come from.
+#[derive(ZeroizeOnDrop)]
+struct Roots {
+    key: AesKey,
+    used: u64,
 }
 
 /// w of the LPN secret, and a tree per bin.
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub(super) struct SenderRound {
+    large: bool,
     base: Box<[u128; K]>,
     roots: Vec<u128>,
+    /// What hides the sums of the trees, tree by tree, in the order of the message.
+    masks: Vec<u128>,
     delta: u128,
 }
 
@@ -49,206 +66,208 @@ impl Round for SenderRound {
         &self.base
     }
 
-    fn leaves(&self, grower: &Grower<'_>, tree: usize, leaves: &mut Leaves) {
-        grower.full(self.roots[tree], self.delta, leaves);
+    fn leaves(&self, grower: &Grower<'_>, tree: usize, leaves: &mut Leaves, message: &mut [u8]) {
+        let Sums { left, last_right } = grower.full(self.roots[tree], self.delta, leaves);
+        let last = left[LOG_BIN - 1];
+        let more = [last_right, last ^ last_right];
+        let sums = left.iter().chain(&more);
+        let masks = self.masks.chunks(tree_blocks(self.large)).nth(tree);
+        let room = message.as_chunks_mut::<16>().0;
+        for ((room, sum), mask) in room.iter_mut().zip(sums).zip(masks.into_iter().flatten()) {
+            *room = (sum ^ mask).to_le_bytes();
+        }
     }
 }
 
-/// Trees that a thread grows before it asks for more.
-const TREES_AT_ONCE: usize = 64;
-
-/// The next samples of a supply, not hashed; `w` holds whole groups.
-fn draw<const LARGE: bool>(
-    supply: &mut Supply<LARGE, SenderRound>,
-    public: &Public,
-    w: &mut [u128],
-) -> Result<(), OtError> {
-    let groups = w.as_chunks_mut::<GROUP>().0.iter_mut();
-    supply.groups(public, groups, |made, w| *w = *made.blocks)
+impl Supply<SenderRound> {
+    /// The next groups, as many as there is room for; tells the sums of new trees.
+    fn tell<O: Send>(
+        &mut self,
+        public: &Public,
+        out: impl ExactSizeIterator<Item = O>,
+        sums: &mut Vec<u8>,
+        deliver: impl Fn(&mut super::Made<'_, SenderRound>, O) + Sync,
+    ) {
+        let begin = sums.len();
+        sums.resize(
+            begin + self.new_trees(out.len()).len() * tree_len(self.large),
+            0,
+        );
+        self.groups(public, out, &mut sums[begin..], deliver);
+    }
 }
 
 impl FerretSender {
-    /// Starts from an engine that has not made any OT yet, and takes over its threads; `rng` gives the seed of all later
-    /// coins.
-    #[must_use]
-    pub fn new(bootstrap: OtSender, rng: &mut impl CryptoRng) -> Self {
-        let workers = bootstrap.workers().clone();
-        Self {
-            public: Public::new(bootstrap.hash_key(), &workers),
-            bootstrap,
-            coins: Coins::new(rng),
-            bits: Supply::new(&workers),
-            nibbles: Supply::new(&workers),
-            trees: 0,
-        }
-    }
-
-    fn delta(&self) -> u128 {
-        self.bootstrap.multiples()[1]
-    }
-
-    /// New trees and their sums, from fresh roots.
-    fn grow(&mut self, large: bool) -> (Vec<u128>, Vec<Sums>) {
-        let mut roots = vec![0; TREES];
-        self.coins.fill(self.public.backend, &mut roots);
-        let (grower, delta) = (self.public.grower(large), self.delta());
-        let mut sums = vec![Sums::default(); TREES];
-        let blocks = roots
-            .chunks(TREES_AT_ONCE)
-            .zip(sums.chunks_mut(TREES_AT_ONCE));
-        self.public.workers.each_with(
-            &mut self.bits.scratch,
-            blocks,
-            |scratch, (roots, sums): (&[u128], &mut [Sums])| {
-                for (root, sums) in roots.iter().zip(sums) {
-                    *sums = grower.full(*root, delta, &mut scratch.leaves);
-                }
+    /// Starts from an engine that has not made any OT yet, and takes over its threads; `rng` gives the seed of all
+    /// roots. With `tables` there will be one-of-sixteen OTs, too.
+    ///
+    /// # Errors
+    /// [`OtError::Length`] when there are not [`start_len`] bytes of the receiver's corrections.
+    pub fn start(
+        mut bootstrap: OtSender,
+        tables: bool,
+        corrections: &[u8],
+        rng: &mut impl CryptoRng,
+    ) -> Result<Self, OtError> {
+        check_len(
+            "corrections of a set-up",
+            start_len(tables),
+            corrections.len(),
+        )?;
+        let (of_bits, of_nibbles) = corrections.split_at(random_ot_len(seeds(false)));
+        let mut bits = Zeroizing::new(vec![0; seeds(false)]);
+        bootstrap.vole_f2(of_bits, &mut bits);
+        let nibbles = tables.then(|| {
+            let mut w = Zeroizing::new(vec![0; seeds(true)]);
+            bootstrap.vole_f16(of_nibbles, &mut w);
+            w
+        });
+        let workers = bootstrap.workers();
+        let mut seed = Zeroizing::new([0; 16]);
+        rng.fill_bytes(&mut *seed);
+        Ok(Self {
+            public: Arc::new(Public::new(bootstrap.hash_key(), workers)),
+            multiples: Zeroizing::new(*bootstrap.multiples()),
+            roots: Roots {
+                key: AesKey::new(u128::from_le_bytes(*seed)),
+                used: 0,
             },
-        );
-        (roots, sums)
+            supplies: [false, true].map(|large| Supply::new(large, workers)),
+            first: [Some(bits), nibbles],
+            trees: 0,
+        })
     }
 
-    fn round(&self, seeds: &[u128], roots: Vec<u128>) -> SenderRound {
-        let mut base = boxed();
-        base.copy_from_slice(&seeds[..K]);
-        SenderRound {
-            base,
-            roots,
-            delta: self.delta(),
-        }
+    fn message_len(&self, large: bool, groups: usize) -> usize {
+        let mut places = self.supplies.each_ref().map(|supply| supply.next);
+        sums_len(&mut places, large, groups)
     }
 
-    fn refill_bits(&mut self, request: &[u8], answer: &mut Vec<u8>) -> Result<(), OtError> {
-        let mut w = Zeroizing::new(vec![0; seeds(false)]);
-        if self.bits.level().started {
-            draw(&mut self.bits, &self.public, &mut w)?;
-        } else {
-            self.bootstrap.vole_f2(request, &mut w);
+    fn check_set_up(&self, large: bool) -> Result<(), OtError> {
+        let at = usize::from(large);
+        if self.first[at].is_none() && self.supplies[at].round.is_none() {
+            return Err(OtError::NotSetUp);
         }
-        let (roots, sums) = self.grow(false);
-        for (sums, w) in sums.iter().zip(w[K..].as_chunks::<LOG_BIN>().0) {
-            push_levels(&sums.left, w, answer);
-        }
-        let round = self.round(&w, roots);
-        self.bits.rounds.push_back(round);
         Ok(())
     }
 
-    fn refill_nibbles(&mut self, request: &[u8], answer: &mut Vec<u8>) -> Result<(), OtError> {
-        self.bits.check_ready(TREE_OTS)?;
-        let mut w = Zeroizing::new(vec![0; seeds(true)]);
-        let (corrections, values) = request.split_at(request.len() - values_len(true));
-        if self.nibbles.level().started {
-            draw(&mut self.nibbles, &self.public, &mut w)?;
-        } else {
-            self.bootstrap.vole_f16(corrections, &mut w);
-        }
-        let mut ots = Zeroizing::new(vec![0; TREE_OTS]);
-        draw(&mut self.bits, &self.public, &mut ots)?;
-        let ots = ots.as_chunks::<LOG_BIN>().0;
-        let [left_pads, right_pads] = self.last_level_pads(ots);
-        let (roots, sums) = self.grow(true);
-        for (tree, (sums, ots)) in sums.iter().zip(ots).enumerate() {
-            push_levels(&sums.left[..LOG_BIN - 1], ots, answer);
-            let (left, right) = (sums.left[LOG_BIN - 1], sums.last_right);
-            let value = values[tree / 2] >> (4 * (tree & 1)) & 15;
-            let error = w[K + tree] ^ self.bootstrap.multiples()[usize::from(value)];
-            for block in [
-                left ^ left_pads[tree],
-                right ^ right_pads[tree],
-                left ^ right ^ error,
-            ] {
-                answer.extend_from_slice(&block.to_le_bytes());
+    /// The next groups of a kind, over as many rounds as they take.
+    fn groups<O: Send>(
+        &mut self,
+        large: bool,
+        mut out: impl ExactSizeIterator<Item = O>,
+        sums: &mut Vec<u8>,
+        deliver: impl Fn(&mut super::Made<'_, SenderRound>, O) + Sync,
+    ) {
+        while out.len() > 0 {
+            if self.supplies[usize::from(large)].ready() == 0 {
+                self.begin(large, sums);
             }
+            let supply = &mut self.supplies[usize::from(large)];
+            let count = supply.ready().min(out.len());
+            supply.tell(&self.public, out.by_ref().take(count), sums, &deliver);
         }
-        let round = self.round(&w, roots);
-        self.nibbles.rounds.push_back(round);
-        Ok(())
     }
 
-    /// Hashes of w and w + Delta of every tree's last random OT.
-    fn last_level_pads(&mut self, ots: &[[u128; LOG_BIN]]) -> [Zeroizing<Vec<u128>>; 2] {
-        let pads = [0, self.delta()].map(|offset| {
+    /// Begins a round of a kind from all that is left of the last one.
+    fn begin(&mut self, large: bool, sums: &mut Vec<u8>) {
+        let at = usize::from(large);
+        let ots = large.then(|| {
+            let mut w = Zeroizing::new(vec![0; TREE_OTS]);
+            let groups = w.as_chunks_mut::<GROUP>().0.iter_mut();
+            self.groups(false, groups, sums, |made, w| *w = *made.blocks);
+            w
+        });
+        let seeds = self.first[at].take().unwrap_or_else(|| {
+            let supply = &mut self.supplies[at];
+            let mut w = Zeroizing::new(vec![0; supply.left() * GROUP]);
+            let groups = w.as_chunks_mut::<GROUP>().0.iter_mut();
+            supply.tell(&self.public, groups, sums, |made, w| *w = *made.blocks);
+            w
+        });
+        let (base, rest) = seeds.split_at(K);
+        let masks = match ots {
+            Some(ots) => self.masks(&ots, rest),
+            None => rest.to_vec(),
+        };
+        let mut roots = vec![0; TREES];
+        let (backend, used) = (self.public.backend, self.roots.used);
+        self.roots.key.counter(backend, ROOTS, used, &mut roots);
+        self.roots.used += TREES as u64;
+        let mut round = SenderRound {
+            large,
+            base: boxed(),
+            roots,
+            masks,
+            delta: self.multiples[1],
+        };
+        round.base.copy_from_slice(base);
+        self.supplies[at].begin(round);
+    }
+
+    /// Over F_16, what hides the sums: w of the random OTs, but hashes of w and w + Delta of each tree's last one, and
+    /// w of the sample that gives the error's value.
+    fn masks(&mut self, ots: &[u128], errors: &[u128]) -> Vec<u128> {
+        let ots = ots.as_chunks::<LOG_BIN>().0;
+        let [left, right] = [0, self.multiples[1]].map(|offset| {
             let last = ots.iter().map(|ots| ots[LOG_BIN - 1] ^ offset);
             let mut pads = Zeroizing::new(last.collect::<Vec<u128>>());
-            let Public { backend, hash, .. } = &self.public;
+            let Public { backend, hash, .. } = &*self.public;
             hash.tmmo(*backend, LAST_LEVEL, self.trees, &mut pads);
             pads
         });
         self.trees += TREES as u64;
-        pads
-    }
-}
-
-/// Left sums under w.
-fn push_levels(sums: &[u128], w: &[u128; LOG_BIN], answer: &mut Vec<u8>) {
-    for (sum, w) in sums.iter().zip(w) {
-        answer.extend_from_slice(&(sum ^ w).to_le_bytes());
+        let mut masks = Vec::with_capacity(TREES * tree_blocks(true));
+        let pads = left.iter().zip(&*right);
+        for ((ots, (left, right)), error) in ots.iter().zip(pads).zip(errors) {
+            masks.extend_from_slice(&ots[..LOG_BIN - 1]);
+            masks.extend([left, right, error]);
+        }
+        masks
     }
 }
 
 impl OtSenderEngine for FerretSender {
-    fn one_of_16_len(&self, _n: usize) -> usize {
-        0
+    fn message_len(&self, kind: OtKind, n: usize) -> usize {
+        self.message_len(is_large(kind), n.div_ceil(GROUP))
     }
 
-    fn random_ot_len(&self, _n: usize) -> usize {
-        0
-    }
-
-    fn refill(&self, kind: OtKind, n: usize) -> Option<Refill> {
-        due(kind, n, self.bits.level(), self.nibbles.level())
-    }
-
-    fn answer_refill(
+    fn one_of_16(
         &mut self,
-        refill: Refill,
-        request: &[u8],
-        answer: &mut Vec<u8>,
+        n: usize,
+        received: &[u8],
+        sent: &mut Vec<u8>,
+        pads: &mut [u16],
     ) -> Result<(), OtError> {
-        let (large, level) = match refill.kind {
-            OtKind::RandomOt => (false, self.bits.level()),
-            OtKind::OneOf16 => (true, self.nibbles.level()),
-        };
-        let expected = corrections_len(large, level.started) + values_len(large);
-        check_len("refill request", expected, request.len())?;
-        if large {
-            self.refill_nibbles(request, answer)
-        } else {
-            self.refill_bits(request, answer)
-        }
-    }
-
-    fn one_of_16(&mut self, n: usize, corrections: &[u8], pads: &mut [u16]) -> Result<(), OtError> {
-        check_len("corrections of one-of-sixteen OTs", 0, corrections.len())?;
+        check_len("message of the receiver", 0, received.len())?;
         check_len("pads of one-of-sixteen OTs", n, pads.len())?;
-        self.nibbles.check_ready(n)?;
-        let Public { backend, pick, .. } = &self.public;
-        let multiples = self.bootstrap.multiples();
-        self.nibbles
-            .groups(&self.public, pads.chunks_mut(GROUP), |made, pads| {
-                let blocks = &made.blocks[..pads.len()];
-                pick.mmo_bits_of_16(*backend, blocks, multiples, pads);
-            })
+        self.check_set_up(true)?;
+        let (public, multiples) = (self.public.clone(), self.multiples.clone());
+        let out = pads.chunks_mut(GROUP);
+        self.groups(true, out, sent, |made, pads| {
+            let Public { backend, pick, .. } = &*public;
+            let blocks = &made.blocks[..pads.len()];
+            pick.mmo_bits_of_16(*backend, blocks, &multiples, pads);
+        });
+        Ok(())
     }
 
     fn random_ot(
         &mut self,
         n: usize,
         bits: u32,
-        corrections: &[u8],
-        pads0: &mut [u32],
-        pads1: &mut [u32],
+        received: &[u8],
+        sent: &mut Vec<u8>,
+        [pads0, pads1]: [&mut [u32]; 2],
     ) -> Result<(), OtError> {
         let mask = pad_mask(bits)?;
-        check_len("corrections of random OTs", 0, corrections.len())?;
+        check_len("message of the receiver", 0, received.len())?;
         check_len("pads of choice 0", n, pads0.len())?;
         check_len("pads of choice 1", n, pads1.len())?;
-        self.bits.check_ready(n)?;
-        let delta = self.delta();
-        let Public { backend, hash, .. } = &self.public;
+        let (public, delta) = (self.public.clone(), self.multiples[1]);
         let out = pads0.chunks_mut(GROUP).zip(pads1.chunks_mut(GROUP));
-        self.bits.groups(&self.public, out, |made, (pads0, pads1)| {
+        self.groups(false, out, sent, |made, (pads0, pads1)| {
+            let Public { backend, hash, .. } = &*public;
             for (other, block) in made.other.iter_mut().zip(made.blocks.iter()) {
                 *other = block ^ delta;
             }
@@ -258,28 +277,31 @@ impl OtSenderEngine for FerretSender {
                     *pad = *hash as u32 & mask;
                 }
             }
-        })
+        });
+        Ok(())
     }
 }
 
 #[cfg(test)]
 impl FerretSender {
-    /// The next groups of w, and all x*Delta.
-    pub(super) fn samples(&mut self, large: bool, groups: usize) -> (Vec<u128>, [u128; 16]) {
+    /// The next groups of w, and all x*Delta; tells sums.
+    pub(super) fn samples(
+        &mut self,
+        large: bool,
+        groups: usize,
+        sums: &mut Vec<u8>,
+    ) -> (Vec<u128>, [u128; 16]) {
         let mut w = vec![0; groups * GROUP];
-        if large {
-            draw(&mut self.nibbles, &self.public, &mut w).unwrap();
-        } else {
-            draw(&mut self.bits, &self.public, &mut w).unwrap();
-        }
-        (w, *self.bootstrap.multiples())
+        let out = w.as_chunks_mut::<GROUP>().0.iter_mut();
+        self.groups(large, out, sums, |made, w| *w = *made.blocks);
+        (w, *self.multiples)
     }
 
     pub(super) fn use_backend(&mut self, backend: crate::simd::Backend) {
-        self.public.backend = backend;
+        Arc::get_mut(&mut self.public).unwrap().backend = backend;
     }
 
-    pub(super) fn rounds(&self) -> [usize; 2] {
-        [self.bits.rounds.len(), self.nibbles.rounds.len()]
+    pub(super) fn ready(&self) -> [usize; 2] {
+        self.supplies.each_ref().map(Supply::ready)
     }
 }

@@ -3,6 +3,7 @@ use rand_core::SeedableRng;
 
 use super::*;
 use crate::engine::{OtReceiverEngine, OtSenderEngine};
+use crate::simd::Backend;
 use crate::{ReceiverSetup, SenderSetup};
 
 fn pair(seed: u64) -> (FerretSender, FerretReceiver) {
@@ -12,63 +13,45 @@ fn pair(seed: u64) -> (FerretSender, FerretReceiver) {
         .respond(&request, &mut rng)
         .unwrap();
     let sender = setup.finish(&answer).unwrap();
-    (
-        FerretSender::new(sender, &mut rng),
-        FerretReceiver::new(receiver, &mut rng),
-    )
+    let mut corrections = Vec::new();
+    let receiver = FerretReceiver::start(receiver, true, &mut corrections);
+    let sender = FerretSender::start(sender, true, &corrections, &mut rng).unwrap();
+    (sender, receiver)
 }
 
-/// Refills until `n` OTs are ready; the messages.
-fn refill(
-    sender: &mut FerretSender,
-    receiver: &mut FerretReceiver,
-    kind: OtKind,
-    n: usize,
-) -> Vec<[Vec<u8>; 2]> {
-    let mut messages = Vec::new();
-    while let Some(refill) = sender.refill(kind, n) {
-        assert_eq!(receiver.refill(kind, n), Some(refill));
-        let (mut request, mut answer) = (Vec::new(), Vec::new());
-        receiver.request_refill(refill, &mut request).unwrap();
-        assert_eq!(request.len(), refill.request_len);
-        sender.answer_refill(refill, &request, &mut answer).unwrap();
-        assert_eq!(answer.len(), refill.answer_len);
-        receiver.finish_refill(&answer).unwrap();
-        messages.push([request, answer]);
-    }
-    assert_eq!(receiver.refill(kind, n), None);
-    messages
-}
-
-/// u of samples that satisfy w = v + u*Delta.
+/// u of samples that satisfy w = v + u*Delta, and the message that they took.
 fn check(
-    sender: &mut FerretSender,
-    receiver: &mut FerretReceiver,
+    (sender, receiver): &mut (FerretSender, FerretReceiver),
     large: bool,
     groups: usize,
-) -> Vec<u8> {
-    let (u, v) = receiver.samples(large, groups);
-    let (w, multiples) = sender.samples(large, groups);
+) -> (Vec<u8>, Vec<u8>) {
+    let kind = [OtKind::RandomOt, OtKind::OneOf16][usize::from(large)];
+    let expected = sender.message_len(kind, groups * GROUP);
+    assert_eq!(receiver.message_len(kind, groups * GROUP), expected);
+    let mut sums = Vec::new();
+    let (w, multiples) = sender.samples(large, groups, &mut sums);
+    assert_eq!(sums.len(), expected);
+    let (u, v) = receiver.samples(large, groups, &sums);
     for (k, u) in u.iter().enumerate() {
         assert_eq!(w[k], v[k] ^ multiples[usize::from(*u)], "sample {k}");
     }
-    u
+    (u, sums)
 }
 
 #[test]
 fn vole_over_f2_in_two_rounds_satisfies_w_is_v_plus_u_delta() {
-    let (mut sender, mut receiver) = pair(1);
-    refill(&mut sender, &mut receiver, OtKind::RandomOt, 1);
-    let ready = sender.bits.ready();
-    assert_eq!(ready, ROUND_GROUPS - seeds(false) / GROUP);
-    let mut u = check(&mut sender, &mut receiver, false, ready - 3);
-    let messages = refill(&mut sender, &mut receiver, OtKind::RandomOt, 4 * GROUP);
-    assert_eq!(messages.len(), 1);
-    assert!(messages[0][0].is_empty());
-    assert_eq!(sender.rounds(), [2, 0]);
-    // Three groups of the first round, then the second.
-    u.extend(check(&mut sender, &mut receiver, false, 300));
-    assert_eq!(sender.rounds(), [1, 0]);
+    let mut pair = pair(1);
+    check(&mut pair, false, 1);
+    assert_eq!(pair.0.ready(), [usable(false) - 1, 0]);
+    let (mut u, sums) = check(&mut pair, false, usable(false) - 1 - 3);
+    let begun = (usable(false) - 3).div_ceil(TREE_GROUPS);
+    assert_eq!(sums.len(), (begun - 1) * tree_len(false));
+    // Three groups of the first round, then the second; the rest of the first one's trees grow for its seeds.
+    let (more, sums) = check(&mut pair, false, 300);
+    assert_eq!(pair.0.ready(), [usable(false) - 297, 0]);
+    let trees = TREES - begun + 297_usize.div_ceil(TREE_GROUPS);
+    assert_eq!(sums.len(), trees * tree_len(false));
+    u.extend(more);
     let ones = u.iter().filter(|u| **u == 1).count();
     let deviation = (2.0 * ones as f64 - u.len() as f64).abs() / (u.len() as f64).sqrt();
     assert!(deviation < 6.0, "{ones} of {}", u.len());
@@ -76,14 +59,13 @@ fn vole_over_f2_in_two_rounds_satisfies_w_is_v_plus_u_delta() {
 
 #[test]
 fn vole_over_f16_in_two_rounds_satisfies_w_is_v_plus_u_delta() {
-    let (mut sender, mut receiver) = pair(2);
-    let messages = refill(&mut sender, &mut receiver, OtKind::OneOf16, 1);
-    assert_eq!(messages.len(), 2, "random OTs for the trees first");
-    let ready = sender.nibbles.ready();
-    let mut u = check(&mut sender, &mut receiver, true, ready);
-    let messages = refill(&mut sender, &mut receiver, OtKind::OneOf16, 1);
-    assert_eq!(messages[0][0].len(), TREES / 2);
-    u.extend(check(&mut sender, &mut receiver, true, 300));
+    let mut pair = pair(2);
+    let (mut u, sums) = check(&mut pair, true, 1);
+    let bits = (TREE_OTS / GROUP).div_ceil(TREE_GROUPS);
+    assert_eq!(sums.len(), bits * tree_len(false) + tree_len(true));
+    u.extend(check(&mut pair, true, usable(true) - 1).0);
+    assert_eq!(pair.0.ready(), [usable(false) - TREE_OTS / GROUP, 0]);
+    u.extend(check(&mut pair, true, 300).0);
     for value in 0..16 {
         let (count, mean) = (u.iter().filter(|u| **u == value).count(), u.len() / 16);
         let deviation = count.abs_diff(mean) as f64 / (mean as f64).sqrt();
@@ -92,69 +74,63 @@ fn vole_over_f16_in_two_rounds_satisfies_w_is_v_plus_u_delta() {
 }
 
 #[test]
+fn a_call_may_take_several_rounds_of_both_kinds() {
+    let mut pair = pair(3);
+    // Few enough bits are left that the second round over F_16 begins a round of them.
+    check(&mut pair, false, usable(false) - 100);
+    check(&mut pair, true, 2 * usable(true) + 5);
+    let [bits, nibbles] = pair.0.ready();
+    assert_eq!(nibbles, usable(true) - 5);
+    assert_eq!(bits, usable(false) - (3 * TREE_OTS / GROUP - 100));
+    check(&mut pair, false, 9);
+}
+
+#[test]
 fn errors_of_a_round_lie_anywhere_in_their_bin_and_take_every_value() {
-    let (mut sender, mut receiver) = pair(3);
-    let messages = refill(&mut sender, &mut receiver, OtKind::OneOf16, 1);
-    let values = receiver.error_values();
-    assert!(values.len() == TREES && !values.contains(&0));
-    for value in 1..16 {
-        let count = values.iter().filter(|v| **v == value).count();
+    let mut pair = pair(4);
+    check(&mut pair, true, 1);
+    let bins = pair.1.errors();
+    assert_eq!(bins.len(), TREES);
+    for value in 0..16 {
+        let count = bins.iter().filter(|bin| bin.1 == value).count();
         assert!(
-            count.abs_diff(TREES / 15) < 6 * 12,
+            count.abs_diff(TREES / 16) < 6 * 12,
             "value {value}: {count}"
         );
     }
-    for bit in 0..4 {
-        let ones = messages[1][0]
-            .iter()
-            .rev()
-            .take(TREES / 2)
-            .filter(|byte| *byte >> bit & 1 == 1)
-            .count();
-        assert!(
-            ones.abs_diff(TREES / 4) < 6 * 16,
-            "bit {bit} of corrections: {ones}"
-        );
+    for bit in 0..LOG_BIN {
+        let ones = bins.iter().filter(|bin| bin.0 >> bit & 1 == 1).count();
+        assert!(ones.abs_diff(TREES / 2) < 6 * 23, "level {bit}: {ones}");
     }
 }
 
 #[test]
 fn backends_give_what_portable_code_gives() {
     let run = |backend: Backend| {
-        let (mut sender, mut receiver) = pair(4);
+        let (mut sender, mut receiver) = pair(5);
         sender.use_backend(backend);
         receiver.use_backend(backend);
-        let messages = refill(&mut sender, &mut receiver, OtKind::OneOf16, 1);
         let (mut tables, mut omega, mut bits) = ([0; 5000], [0; 5000], [0; 5000]);
-        sender.one_of_16(5000, &[], &mut tables).unwrap();
+        let (mut sums, mut none) = (Vec::new(), Vec::new());
+        sender.one_of_16(5000, &[], &mut sums, &mut tables).unwrap();
         receiver
-            .one_of_16(5000, &mut Vec::new(), &mut omega, &mut bits)
+            .one_of_16(5000, &sums, &mut none, &mut omega, &mut bits)
             .unwrap();
         let (mut pads, mut choices) = ([[0; 5000]; 3], [0; 5000]);
         let [pads0, pads1, chosen] = &mut pads;
-        sender.random_ot(5000, 27, &[], pads0, pads1).unwrap();
-        receiver
-            .random_ot(5000, 27, &mut Vec::new(), &mut choices, chosen)
+        let mut more = Vec::new();
+        sender
+            .random_ot(5000, 27, &[], &mut more, [pads0, pads1])
             .unwrap();
+        receiver
+            .random_ot(5000, 27, &more, &mut none, &mut choices, chosen)
+            .unwrap();
+        assert!(none.is_empty());
+        let messages = [sums, more];
         (messages, tables, omega, bits, pads, choices)
     };
     let expected = run(Backend::PORTABLE);
     for backend in Backend::available() {
         assert!(run(backend) == expected);
-    }
-}
-
-#[test]
-fn memory_of_a_long_run_is_that_of_two_rounds() {
-    let (mut sender, mut receiver) = pair(5);
-    for _ in 0..3 {
-        for kind in [OtKind::OneOf16, OtKind::RandomOt] {
-            refill(&mut sender, &mut receiver, kind, 1 << 17);
-            assert!(sender.rounds().into_iter().all(|rounds| rounds <= 2));
-            let large = kind == OtKind::OneOf16;
-            let groups = [sender.bits.ready(), sender.nibbles.ready()][usize::from(large)] - 100;
-            sender.samples(large, groups);
-            receiver.samples(large, groups);
-        }
     }
 }

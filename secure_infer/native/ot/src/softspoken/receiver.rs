@@ -7,7 +7,7 @@ use super::expand::{
     KINDS, Keys, Kind, Nibble, OneOf4, RandomOt, Scratch, TWEAK, batch_chunks, chunk_len,
     one_of_16_len, pad_mask, random_ot_len, range_of,
 };
-use crate::engine::OtReceiverEngine;
+use crate::engine::{OtKind, OtReceiverEngine};
 use crate::error::{OtError, check_len};
 use crate::planes::{self, CHUNK, ROW_LEN};
 use crate::softspoken::TREES;
@@ -171,21 +171,22 @@ impl OtReceiver {
 }
 
 impl OtReceiverEngine for OtReceiver {
-    fn one_of_16_len(&self, n: usize) -> usize {
-        one_of_16_len(n)
-    }
-
-    fn random_ot_len(&self, n: usize) -> usize {
-        random_ot_len(n)
+    fn message_len(&self, kind: OtKind, n: usize) -> usize {
+        match kind {
+            OtKind::RandomOt => random_ot_len(n),
+            OtKind::OneOf16 => one_of_16_len(n),
+        }
     }
 
     fn one_of_16(
         &mut self,
         n: usize,
+        received: &[u8],
         corrections: &mut Vec<u8>,
         omega: &mut [u8],
         pads: &mut [u8],
     ) -> Result<(), OtError> {
+        check_len("message of the sender", 0, received.len())?;
         check_len("omega of one-of-sixteen OTs", n, omega.len())?;
         check_len("pads of one-of-sixteen OTs", n, pads.len())?;
         let size = batch_chunks(2) * CHUNK / 2;
@@ -226,10 +227,12 @@ impl OtReceiverEngine for OtReceiver {
         &mut self,
         n: usize,
         bits: u32,
+        received: &[u8],
         corrections: &mut Vec<u8>,
         choices: &mut [u8],
         pads: &mut [u32],
     ) -> Result<(), OtError> {
+        check_len("message of the sender", 0, received.len())?;
         check_len("choices of random OTs", n, choices.len())?;
         check_len("pads of random OTs", n, pads.len())?;
         let mask = pad_mask(bits)?;

@@ -7,7 +7,7 @@ use super::expand::{
     KINDS, Keys, Kind, Nibble, OneOf4, RandomOt, Scratch, TWEAK, batch_chunks, chunk_len,
     one_of_16_len, pad_mask, random_ot_len, range_of,
 };
-use crate::engine::OtSenderEngine;
+use crate::engine::{OtKind, OtSenderEngine};
 use crate::error::{OtError, check_len};
 use crate::planes::{self, CHUNK, ROW_LEN};
 #[cfg(test)]
@@ -160,15 +160,20 @@ impl OtSender {
 }
 
 impl OtSenderEngine for OtSender {
-    fn one_of_16_len(&self, n: usize) -> usize {
-        one_of_16_len(n)
+    fn message_len(&self, kind: OtKind, n: usize) -> usize {
+        match kind {
+            OtKind::RandomOt => random_ot_len(n),
+            OtKind::OneOf16 => one_of_16_len(n),
+        }
     }
 
-    fn random_ot_len(&self, n: usize) -> usize {
-        random_ot_len(n)
-    }
-
-    fn one_of_16(&mut self, n: usize, corrections: &[u8], pads: &mut [u16]) -> Result<(), OtError> {
+    fn one_of_16(
+        &mut self,
+        n: usize,
+        corrections: &[u8],
+        _sent: &mut Vec<u8>,
+        pads: &mut [u16],
+    ) -> Result<(), OtError> {
         check_len(
             "corrections of one-of-sixteen OTs",
             one_of_16_len(n),
@@ -195,8 +200,8 @@ impl OtSenderEngine for OtSender {
         n: usize,
         bits: u32,
         corrections: &[u8],
-        pads0: &mut [u32],
-        pads1: &mut [u32],
+        _sent: &mut Vec<u8>,
+        [pads0, pads1]: [&mut [u32]; 2],
     ) -> Result<(), OtError> {
         let mask = pad_mask(bits)?;
         check_len(
