@@ -20,7 +20,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 
 use aes::AesKey;
-use ferret::code::{self, GROUP, WORDS};
+use ferret::code::{GROUP, WORDS};
 use ferret::params::{BIN, K, LOG_BIN};
 use simd::Backend;
 
@@ -127,21 +127,7 @@ fn encode<const LARGE: bool>(group: &mut BenchmarkGroup<'_, WallTime>, field: &s
     group.bench_function(format!("ferret code, {field}, blocks"), |b| {
         b.iter(|| {
             for (rows, samples) in rows.iter().zip(&mut samples) {
-                backend.add_rows::<LARGE>(secret, rows, samples, None);
-            }
-        });
-    });
-    let mut choices = Box::new([0; K / 16]);
-    let elements: Vec<u8> = (0..K)
-        .map(|i| (i * 7 % 16) as u8 & if LARGE { 15 } else { 1 })
-        .collect();
-    code::pack::<LARGE>(&elements, &mut choices);
-    let mut sums = [0; GROUP];
-    group.bench_function(format!("ferret code, {field}, blocks and choices"), |b| {
-        b.iter(|| {
-            for (rows, samples) in rows.iter().zip(&mut samples) {
-                let choices = Some((&*choices, &mut sums));
-                backend.add_rows::<LARGE>(secret, rows, samples, choices);
+                backend.add_rows::<LARGE>(secret, rows, samples);
             }
         });
     });

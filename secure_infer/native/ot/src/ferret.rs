@@ -59,7 +59,7 @@ pub(crate) mod tree;
 pub use receiver::FerretReceiver;
 pub use sender::FerretSender;
 
-use code::{Choices, GROUP, Rows, Stream, WORDS};
+use code::{GROUP, Rows, Stream, WORDS};
 use params::{BIN, K, LOG_BIN, TREES};
 use tree::{Grower, Leaves};
 
@@ -78,6 +78,9 @@ const TWEAK: u64 = u64::from_le_bytes(*b"fer1 tcr");
 const LAST_LEVEL: u64 = u64::from_le_bytes(*b"fer4 ggm");
 const ROOTS: u64 = u64::from_le_bytes(*b"ferret r");
 const PUBLIC: u64 = u64::from_le_bytes(*b"ferret k");
+
+/// The nibble of a block that is a choice: 1 in Delta and 0 in all w, hence u in v = w + u*Delta.
+const CHOICE: u128 = 15;
 
 /// Elements that a round starts from: the LPN secret, and what its trees take of its own kind.
 const fn seeds(large: bool) -> usize {
@@ -183,11 +186,8 @@ impl Public {
 /// What one party has of a round.
 trait Round: Sync {
     fn base(&self) -> &[u128; K];
-    /// The receiver's choices of the same elements.
-    fn choices(&self) -> Option<&Choices> {
-        None
-    }
-    /// Grows a tree. `sums` is the room for what the sender tells of it, if it is new.
+    /// Grows a tree, whose leaves have u*Delta of the error instead of a nibble of their own ([`CHOICE`]). `sums` is
+    /// the room for what the sender tells of the tree, if it is new.
     fn leaves(&self, grower: &Grower<'_>, tree: usize, leaves: &mut Leaves, sums: &mut [u8]);
 }
 
@@ -211,8 +211,6 @@ struct Scratch {
     leaves: Box<Leaves>,
     /// The sender's other blocks, w + Delta.
     other: Box<[u128; GROUP]>,
-    /// The receiver's choices.
-    u: Box<[u8; GROUP]>,
     stream: Box<Stream>,
     rows: Box<Rows>,
 }
@@ -222,7 +220,6 @@ impl Scratch {
         Self {
             leaves: Box::new([0; BIN]),
             other: Box::new([0; GROUP]),
-            u: Box::new([0; GROUP]),
             stream: Box::new([0; WORDS / 4]),
             rows: Box::new([0; WORDS]),
         }
@@ -278,7 +275,7 @@ impl<R: Round> Supply<R> {
         public: &Public,
         mut out: impl ExactSizeIterator<Item = O>,
         sums: &mut [u8],
-        deliver: impl Fn(&mut Made<'_, R>, O) + Sync,
+        deliver: impl Fn(&mut Made<'_>, O) + Sync,
     ) {
         let Some(round) = &self.round else { return };
         let mut sums = sums.chunks_mut(tree_len(self.large));
@@ -303,9 +300,9 @@ impl<R: Round> Supply<R> {
                 let number = used.wrapping_add(at as u64);
                 let place = at % TREE_GROUPS;
                 let mut made = if large {
-                    scratch.group::<true, R>(public, round, number, tree, place)
+                    scratch.group::<true>(public, round, number, place)
                 } else {
-                    scratch.group::<false, R>(public, round, number, tree, place)
+                    scratch.group::<false>(public, round, number, place)
                 };
                 deliver(&mut made, out);
             }
@@ -318,43 +315,32 @@ impl<R: Round> Supply<R> {
 
 impl Scratch {
     /// Makes the blocks of group `number` of its tree's leaves, which are the tree's group `place`.
-    fn group<'a, const LARGE: bool, R: Round>(
-        &'a mut self,
+    fn group<const LARGE: bool>(
+        &mut self,
         public: &Public,
-        round: &'a R,
+        round: &impl Round,
         number: u64,
-        tree: usize,
         place: usize,
-    ) -> Made<'a, R> {
+    ) -> Made<'_> {
         let Public { backend, code, .. } = public;
         let blocks = &mut self.leaves.as_chunks_mut::<GROUP>().0[place];
         let first = number * (WORDS / 4) as u64;
         code.counter(*backend, CODE[usize::from(LARGE)], first, &mut *self.stream);
         backend.rows::<LARGE>(&self.stream, &mut self.rows);
-        self.u.fill(0);
-        let choices = round.choices().map(|table| (table, &mut *self.u));
-        backend.add_rows::<LARGE>(round.base(), &self.rows, blocks, choices);
+        backend.add_rows::<LARGE>(round.base(), &self.rows, blocks);
         Made {
-            round,
             blocks,
             other: &mut self.other,
-            u: &mut self.u,
-            tree,
-            first_leaf: place * GROUP,
             tweak: number * GROUP as u64,
         }
     }
 }
 
 /// A group that was just made.
-struct Made<'a, R> {
-    round: &'a R,
+struct Made<'a> {
     blocks: &'a mut [u128; GROUP],
-    /// Room for the sender's other blocks; sums of the receiver's choices, without errors.
+    /// Room for the sender's other blocks.
     other: &'a mut [u128; GROUP],
-    u: &'a mut [u8; GROUP],
-    tree: usize,
-    first_leaf: usize,
     /// Of the group's first OT.
     tweak: u64,
 }

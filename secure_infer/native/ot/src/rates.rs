@@ -64,7 +64,7 @@ impl RandomReads {
         };
         for group in 0..groups {
             let rows = &self.rows[group % Self::GROUPS];
-            backend.add_rows::<false>(table, rows, &mut blocks, None);
+            backend.add_rows::<false>(table, rows, &mut blocks);
         }
         black_box(blocks);
         groups * GROUP * LOCALITY

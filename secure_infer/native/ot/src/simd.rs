@@ -7,7 +7,7 @@
 use std::sync::OnceLock;
 
 use crate::aes::{self, AesKey};
-use crate::ferret::code::{self, Choices, GROUP, Rows, Stream};
+use crate::ferret::code::{self, GROUP, Rows, Stream};
 use crate::ferret::params::K;
 use crate::ferret::tree;
 use crate::planes::{self, CHUNK, Chunk, Combine, Row};
@@ -160,14 +160,12 @@ impl Backend {
         }
     }
 
-    /// Adds to each block the entries of its row times the blocks of the secret, and likewise to choices if there are
-    /// any: over F_2 while blocks are on their way from memory, which takes the longest there.
+    /// Adds to each block the entries of its row times the blocks of the secret.
     pub(crate) fn add_rows<const LARGE: bool>(
         self,
         table: &[u128; K],
         rows: &Rows,
         blocks: &mut [u128; GROUP],
-        choices: Option<(&Choices, &mut [u8; GROUP])>,
     ) {
         match self.0 {
             Level::Portable => {
@@ -176,13 +174,10 @@ impl Backend {
                 } else {
                     code::portable_add_blocks(table, rows, blocks);
                 }
-                if let Some((table, out)) = choices {
-                    code::add_choices::<LARGE>(table, rows, out);
-                }
             }
             #[cfg(target_arch = "x86_64")]
             // SAFETY: every level but `Portable` exists only where AVX2 was detected.
-            _ => unsafe { gather::add_rows::<LARGE>(table, rows, blocks, choices) },
+            _ => unsafe { gather::add_rows::<LARGE>(table, rows, blocks) },
         }
     }
 

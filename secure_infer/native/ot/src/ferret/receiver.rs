@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use super::code::{self, Choices, GROUP};
+use super::code::GROUP;
 use super::params::{K, LOG_BIN, TREES};
 use super::tree::{Grower, Leaves};
 use super::{
-    LAST_LEVEL, Made, Public, Round, Supply, TREE_OTS, TWEAK, boxed, is_large, seeds, sums_len,
-    tree_blocks, tree_len,
+    CHOICE, LAST_LEVEL, Made, Public, Round, Supply, TREE_OTS, TWEAK, boxed, is_large, seeds,
+    sums_len, tree_blocks, tree_len,
 };
 use crate::engine::{OtKind, OtReceiverEngine};
 use crate::error::{OtError, check_len};
@@ -31,24 +31,18 @@ pub struct FerretReceiver {
     /// Over F_2 and over F_16.
     supplies: [Supply<ReceiverRound>; 2],
     /// What the first rounds start from.
-    first: [Option<Samples>; 2],
+    first: [Option<Blocks>; 2],
     /// Trees over F_16 ever begun.
     trees: u64,
 }
 
-/// u and v of samples.
-#[derive(Zeroize, ZeroizeOnDrop)]
-struct Samples {
-    u: Vec<u8>,
-    v: Vec<u128>,
-}
+/// v of samples, in which u is the nibble [`CHOICE`].
+type Blocks = Zeroizing<Vec<u128>>;
 
-/// u and v of the LPN secret, and what is known of each bin's tree.
+/// v of the LPN secret, and what is known of each bin's tree.
 #[derive(Zeroize, ZeroizeOnDrop)]
 struct ReceiverRound {
-    large: bool,
     base: Box<[u128; K]>,
-    choices: Box<Choices>,
     bins: Vec<Bin>,
 }
 
@@ -57,7 +51,7 @@ struct ReceiverRound {
 struct Bin {
     /// Position and value of the error.
     error: usize,
-    value: u8,
+    value: u128,
     /// The sum of the side that the error's path does not take, of each level.
     known: [u128; LOG_BIN],
     /// Over F_16, the sum of all leaves plus value*Delta; over F_2, where they sum to Delta, 0.
@@ -65,10 +59,10 @@ struct Bin {
 }
 
 impl Bin {
-    /// From u and v of a tree's random OTs, and of the sample that gives the error's value.
-    fn new(u: &[u8], v: &[u128; LOG_BIN], value: u8, total: u128) -> Self {
-        let error =
-            (u.iter().enumerate()).fold(0, |at, (level, u)| at | usize::from(1 ^ u) << level);
+    /// From v of a tree's random OTs (over F_16, hashed for the last level), u of these, and u and v of the sample that
+    /// gives the error's value.
+    fn new(v: &[u128; LOG_BIN], u: impl Iterator<Item = u128>, value: u128, total: u128) -> Self {
+        let error = (u.enumerate()).fold(0, |at, (level, u)| at | (1 ^ u as usize) << level);
         Self {
             error,
             value,
@@ -98,46 +92,14 @@ impl Round for ReceiverRound {
         &self.base
     }
 
-    fn choices(&self) -> Option<&Choices> {
-        Some(&self.choices)
-    }
-
     fn leaves(&self, grower: &Grower<'_>, tree: usize, leaves: &mut Leaves, _: &mut [u8]) {
         let bin = &self.bins[tree];
         let others = grower.punctured(bin.error, &bin.known, leaves);
         leaves[bin.error] = others ^ bin.total;
-    }
-}
-
-impl Samples {
-    fn new(n: usize) -> Self {
-        Self {
-            u: vec![0; n],
-            v: vec![0; n],
+        for leaf in leaves.iter_mut() {
+            *leaf &= !CHOICE;
         }
-    }
-
-    /// The room for whole groups.
-    fn groups(&mut self) -> impl ExactSizeIterator<Item = (&mut [u128; GROUP], &mut [u8; GROUP])> {
-        let u = self.u.as_chunks_mut::<GROUP>().0.iter_mut();
-        self.v.as_chunks_mut::<GROUP>().0.iter_mut().zip(u)
-    }
-}
-
-impl Made<'_, ReceiverRound> {
-    /// Completes u of the group by its error.
-    fn add_error(&mut self) {
-        let bin = &self.round.bins[self.tree];
-        let place = bin.error.wrapping_sub(self.first_leaf);
-        if let Some(u) = self.u.get_mut(place) {
-            *u ^= bin.value;
-        }
-    }
-
-    fn copy(&mut self, (v, u): (&mut [u128; GROUP], &mut [u8; GROUP])) {
-        self.add_error();
-        *u = *self.u;
-        *v = *self.blocks;
+        leaves[bin.error] |= bin.value;
     }
 }
 
@@ -148,7 +110,7 @@ impl Supply<ReceiverRound> {
         public: &Public,
         out: impl ExactSizeIterator<Item = O>,
         sums: &mut &[u8],
-        deliver: impl Fn(&mut Made<'_, ReceiverRound>, O) + Sync,
+        deliver: impl Fn(&mut Made<'_>, O) + Sync,
     ) {
         let (trees, large) = (self.new_trees(out.len()), self.large);
         let (now, later) = sums.split_at(trees.len() * tree_len(large));
@@ -170,14 +132,16 @@ impl FerretReceiver {
     /// [`start_len`](super::start_len) bytes of corrections. With `tables` there will be one-of-sixteen OTs, too.
     #[must_use]
     pub fn start(mut bootstrap: OtReceiver, tables: bool, corrections: &mut Vec<u8>) -> Self {
-        let mut bits = Samples::new(seeds(false));
-        let Samples { u, v } = &mut bits;
-        bootstrap.vole_f2(corrections, u, v);
+        let mut u = Zeroizing::new(vec![0; seeds(false)]);
+        let mut bits = Zeroizing::new(vec![0; seeds(false)]);
+        bootstrap.vole_f2(corrections, &mut u, &mut bits);
+        put_choices(&u, &mut bits);
         let nibbles = tables.then(|| {
-            let mut samples = Samples::new(seeds(true));
-            let Samples { u, v } = &mut samples;
-            bootstrap.vole_f16(corrections, u, v);
-            samples
+            let mut u = Zeroizing::new(vec![0; seeds(true)]);
+            let mut v = Zeroizing::new(vec![0; seeds(true)]);
+            bootstrap.vole_f16(corrections, &mut u, &mut v);
+            put_choices(&u, &mut v);
+            v
         });
         let workers = bootstrap.workers();
         Self {
@@ -203,7 +167,7 @@ impl FerretReceiver {
         large: bool,
         mut out: impl ExactSizeIterator<Item = O>,
         sums: &mut &[u8],
-        deliver: impl Fn(&mut Made<'_, ReceiverRound>, O) + Sync,
+        deliver: impl Fn(&mut Made<'_>, O) + Sync,
     ) {
         while out.len() > 0 {
             if self.supplies[usize::from(large)].ready() == 0 {
@@ -219,55 +183,62 @@ impl FerretReceiver {
     fn begin(&mut self, large: bool, sums: &mut &[u8]) {
         let at = usize::from(large);
         let ots = large.then(|| {
-            let mut ots = Samples::new(TREE_OTS);
-            self.groups(false, ots.groups(), sums, |made, to| made.copy(to));
-            ots
+            let mut v = Zeroizing::new(vec![0; TREE_OTS]);
+            let groups = v.as_chunks_mut::<GROUP>().0.iter_mut();
+            self.groups(false, groups, sums, |made, v| *v = *made.blocks);
+            v
         });
         let seeds = self.first[at].take().unwrap_or_else(|| {
             let supply = &mut self.supplies[at];
-            let mut seeds = Samples::new(supply.left() * GROUP);
-            supply.learn(&self.public, seeds.groups(), sums, |made, to| made.copy(to));
-            seeds
+            let mut v = Zeroizing::new(vec![0; supply.left() * GROUP]);
+            let groups = v.as_chunks_mut::<GROUP>().0.iter_mut();
+            supply.learn(&self.public, groups, sums, |made, v| *v = *made.blocks);
+            v
         });
+        let (base, rest) = seeds.split_at(K);
         let bins = match ots {
-            Some(ots) => self.bins(ots, &seeds),
-            None => {
-                let v = seeds.v[K..].as_chunks().0;
-                let u = seeds.u[K..].chunks(LOG_BIN);
-                u.zip(v).map(|(u, v)| Bin::new(u, v, 1, 0)).collect()
-            }
+            Some(ots) => self.bins(&ots, rest),
+            None => (rest.as_chunks().0.iter())
+                .map(|v| Bin::new(v, v.iter().map(|v| v & CHOICE), 1, 0))
+                .collect(),
         };
         let mut round = ReceiverRound {
-            large,
             base: boxed(),
-            choices: boxed(),
             bins,
         };
-        round.base.copy_from_slice(&seeds.v[..K]);
-        let u = &seeds.u[..K];
-        if large {
-            code::pack::<true>(u, &mut round.choices);
-        } else {
-            code::pack::<false>(u, &mut round.choices);
-        }
+        round.base.copy_from_slice(base);
         self.supplies[at].begin(round);
     }
 
     /// The bins of a round over F_16.
-    fn bins(&mut self, mut ots: Samples, seeds: &Samples) -> Vec<Bin> {
-        let v = ots.v.as_chunks_mut::<LOG_BIN>().0;
-        let last = v.iter().map(|v| v[LOG_BIN - 1]);
+    fn bins(&mut self, ots: &[u128], errors: &[u128]) -> Vec<Bin> {
+        let ots = ots.as_chunks::<LOG_BIN>().0;
+        let last = ots.iter().map(|ots| ots[LOG_BIN - 1]);
         let mut pads = Zeroizing::new(last.collect::<Vec<u128>>());
         let Public { backend, hash, .. } = &*self.public;
         hash.tmmo(*backend, LAST_LEVEL, self.trees, &mut pads);
         self.trees += TREES as u64;
-        for (v, pad) in v.iter_mut().zip(pads.iter()) {
-            v[LOG_BIN - 1] = *pad;
-        }
-        let errors = seeds.u[K..].iter().zip(&seeds.v[K..]);
-        (ots.u.chunks(LOG_BIN).zip(v).zip(errors))
-            .map(|((u, v), (value, total))| Bin::new(u, v, *value, *total))
+        (ots.iter().zip(&*pads).zip(errors))
+            .map(|((ots, pad), error)| {
+                let mut v = Zeroizing::new(*ots);
+                v[LOG_BIN - 1] = *pad;
+                Bin::new(&v, ots.iter().map(|v| v & CHOICE), error & CHOICE, *error)
+            })
             .collect()
+    }
+}
+
+/// Writes choices into their blocks.
+fn put_choices(u: &[u8], v: &mut [u128]) {
+    for (v, u) in v.iter_mut().zip(u) {
+        *v = *v & !CHOICE | u128::from(*u);
+    }
+}
+
+/// Reads choices from their blocks.
+fn take_choices(v: &[u128; GROUP], u: &mut [u8]) {
+    for (u, v) in u.iter_mut().zip(v) {
+        *u = (v & CHOICE) as u8;
     }
 }
 
@@ -292,8 +263,7 @@ impl OtReceiverEngine for FerretReceiver {
         let out = omega.chunks_mut(GROUP).zip(pads.chunks_mut(GROUP));
         self.groups(true, out, &mut received, |made, (omega, pads)| {
             let Public { backend, pick, .. } = &*public;
-            made.add_error();
-            omega.copy_from_slice(&made.u[..omega.len()]);
+            take_choices(made.blocks, omega);
             pick.mmo(*backend, made.blocks);
             for (pad, hash) in pads.iter_mut().zip(made.blocks.iter()) {
                 *pad = *hash as u8 & 1;
@@ -319,8 +289,7 @@ impl OtReceiverEngine for FerretReceiver {
         let out = choices.chunks_mut(GROUP).zip(pads.chunks_mut(GROUP));
         self.groups(false, out, &mut received, |made, (choices, pads)| {
             let Public { backend, hash, .. } = &*public;
-            made.add_error();
-            choices.copy_from_slice(&made.u[..choices.len()]);
+            take_choices(made.blocks, choices);
             hash.tmmo(*backend, TWEAK, made.tweak, made.blocks);
             for (pad, hash) in pads.iter_mut().zip(made.blocks.iter()) {
                 *pad = *hash as u32 & mask;
@@ -332,21 +301,17 @@ impl OtReceiverEngine for FerretReceiver {
 
 #[cfg(test)]
 impl FerretReceiver {
-    /// The next groups of u and v.
-    pub(super) fn samples(
-        &mut self,
-        large: bool,
-        groups: usize,
-        mut sums: &[u8],
-    ) -> (Vec<u8>, Vec<u128>) {
-        let mut samples = Samples::new(groups * GROUP);
-        self.groups(large, samples.groups(), &mut sums, |made, to| made.copy(to));
+    /// The next groups of v.
+    pub(super) fn samples(&mut self, large: bool, groups: usize, mut sums: &[u8]) -> Vec<u128> {
+        let mut v = vec![0; groups * GROUP];
+        let out = v.as_chunks_mut::<GROUP>().0.iter_mut();
+        self.groups(large, out, &mut sums, |made, v| *v = *made.blocks);
         assert!(sums.is_empty());
-        (samples.u.clone(), samples.v.clone())
+        v
     }
 
     /// Position and value of the errors of the round over F_16.
-    pub(super) fn errors(&self) -> Vec<(usize, u8)> {
+    pub(super) fn errors(&self) -> Vec<(usize, u128)> {
         let bins = self.supplies[1].round.iter().flat_map(|round| &round.bins);
         bins.map(|bin| (bin.error, bin.value)).collect()
     }

@@ -9,15 +9,15 @@ use super::code::GROUP;
 use super::params::{K, LOG_BIN, TREES};
 use super::tree::{Grower, Leaves, Sums};
 use super::{
-    LAST_LEVEL, Public, ROOTS, Round, Supply, TREE_OTS, TWEAK, boxed, is_large, seeds, start_len,
-    sums_len, tree_blocks, tree_len,
+    CHOICE, LAST_LEVEL, Made, Public, ROOTS, Round, Supply, TREE_OTS, TWEAK, boxed, is_large,
+    seeds, start_len, sums_len, tree_blocks, tree_len,
 };
 use crate::aes::AesKey;
 use crate::engine::{OtKind, OtSenderEngine};
 use crate::error::{OtError, check_len};
 use crate::softspoken::{OtSender, pad_mask, random_ot_len};
 
-/// Ferret sender: Delta and shares w = v + u*Delta.
+/// Ferret sender: Delta and shares w = v + u*Delta, with [`CHOICE`] in them.
 ///
 /// A secret: it is neither copied nor printed.
 /// ```compile_fail
@@ -76,6 +76,9 @@ impl Round for SenderRound {
         for ((room, sum), mask) in room.iter_mut().zip(sums).zip(masks.into_iter().flatten()) {
             *room = (sum ^ mask).to_le_bytes();
         }
+        for leaf in leaves {
+            *leaf &= !CHOICE;
+        }
     }
 }
 
@@ -86,7 +89,7 @@ impl Supply<SenderRound> {
         public: &Public,
         out: impl ExactSizeIterator<Item = O>,
         sums: &mut Vec<u8>,
-        deliver: impl Fn(&mut super::Made<'_, SenderRound>, O) + Sync,
+        deliver: impl Fn(&mut Made<'_>, O) + Sync,
     ) {
         let begin = sums.len();
         sums.resize(
@@ -117,17 +120,27 @@ impl FerretSender {
         let (of_bits, of_nibbles) = corrections.split_at(random_ot_len(seeds(false)));
         let mut bits = Zeroizing::new(vec![0; seeds(false)]);
         bootstrap.vole_f2(of_bits, &mut bits);
-        let nibbles = tables.then(|| {
+        let mut nibbles = tables.then(|| {
             let mut w = Zeroizing::new(vec![0; seeds(true)]);
             bootstrap.vole_f16(of_nibbles, &mut w);
             w
         });
+        for w in bits
+            .iter_mut()
+            .chain(nibbles.iter_mut().flat_map(|w| w.iter_mut()))
+        {
+            *w &= !CHOICE;
+        }
+        let mut multiples = Zeroizing::new(*bootstrap.multiples());
+        for (x, multiple) in (0..).zip(multiples.iter_mut()) {
+            *multiple = *multiple & !CHOICE | x;
+        }
         let workers = bootstrap.workers();
         let mut seed = Zeroizing::new([0; 16]);
         rng.fill_bytes(&mut *seed);
         Ok(Self {
             public: Arc::new(Public::new(bootstrap.hash_key(), workers)),
-            multiples: Zeroizing::new(*bootstrap.multiples()),
+            multiples,
             roots: Roots {
                 key: AesKey::new(u128::from_le_bytes(*seed)),
                 used: 0,
@@ -157,7 +170,7 @@ impl FerretSender {
         large: bool,
         mut out: impl ExactSizeIterator<Item = O>,
         sums: &mut Vec<u8>,
-        deliver: impl Fn(&mut super::Made<'_, SenderRound>, O) + Sync,
+        deliver: impl Fn(&mut Made<'_>, O) + Sync,
     ) {
         while out.len() > 0 {
             if self.supplies[usize::from(large)].ready() == 0 {

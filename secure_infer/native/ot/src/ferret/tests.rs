@@ -31,10 +31,12 @@ fn check(
     let mut sums = Vec::new();
     let (w, multiples) = sender.samples(large, groups, &mut sums);
     assert_eq!(sums.len(), expected);
-    let (u, v) = receiver.samples(large, groups, &sums);
+    let v = receiver.samples(large, groups, &sums);
+    let u: Vec<u8> = v.iter().map(|v| (v & CHOICE) as u8).collect();
     for (k, u) in u.iter().enumerate() {
         assert_eq!(w[k], v[k] ^ multiples[usize::from(*u)], "sample {k}");
     }
+    assert!(w.iter().all(|w| w & CHOICE == 0) && multiples[1] & CHOICE == 1);
     (u, sums)
 }
 

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::ferret::code::{self, Choices, GROUP, Rows, Stream, row_word};
+use crate::ferret::code::{GROUP, Rows, Stream, row_word};
 use crate::ferret::params::{K, LOCALITY};
 
 /// For each entry of F_16, its bits as masks of a block: bits 0 and 1, then bits 2 and 3.
@@ -55,37 +55,12 @@ pub(super) fn add_rows<const LARGE: bool>(
     table: &[u128; K],
     rows: &Rows,
     blocks: &mut [u128; GROUP],
-    choices: Option<(&Choices, &mut [u8; GROUP])>,
-) {
-    let Some((secret, out)) = choices else {
-        add_rows_and::<LARGE>(table, rows, blocks, |_, _| {});
-        return;
-    };
-    if LARGE {
-        add_rows_and::<true>(table, rows, blocks, |_, _| {});
-        code::add_choices::<true>(secret, rows, out);
-    } else {
-        add_rows_and::<false>(table, rows, blocks, |at, row| {
-            out[at] ^= code::choice(secret, row);
-        });
-    }
-}
-
-/// Adds to the blocks, and calls `and` for each row.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn add_rows_and<const LARGE: bool>(
-    table: &[u128; K],
-    rows: &Rows,
-    blocks: &mut [u128; GROUP],
-    mut and: impl FnMut(usize, &[u32; LOCALITY]),
 ) {
     let rows = rows.as_chunks::<LOCALITY>().0;
     for (at, (sum, row)) in blocks.iter_mut().zip(rows).enumerate() {
         if let Some(later) = rows.get(at + AHEAD) {
             prefetch(table, later);
         }
-        and(at, row);
         let products = if LARGE {
             multiples(table, row)
         } else {
