@@ -173,7 +173,7 @@ def predict(program: Program, ot_engine: str = "softspoken", *, ticket: int = 1)
     ot_engine : str
         ``softspoken`` or ``ferret``.
     ticket : int
-        Which ticket of a connection. With ``ferret`` refills fall now into this ticket and now into that
+        Which ticket of a connection. With ``ferret`` rounds begin now in this ticket and now in that
         one: a large network's tickets differ by a few per cent, a small one's more.
 
     Raises
@@ -249,10 +249,9 @@ def _step(
         # The correction of the correlated OTs follows each stripe's OTs.
         parts += stripes(wrapped)
         offline_messages = len(parts) + sum(one.messages_to_sender + one.messages_to_receiver for one in ots)
-        # The receiver of a refill waits for its answer. Where the developer sends corrections for every
-        # stripe, it waits for the hospital's before the next one; without them the hospital just streams.
-        offline_rounds = sum(one.refills for one in ots)
-        offline_rounds += len(parts) if supplies[0].sends_corrections else 0
+        # Where the developer sends corrections for every stripe, it waits for the hospital's before the next
+        # one; without them the hospital just streams.
+        offline_rounds = len(parts) if supplies[0].sends_corrections else 0
     return StepPrediction(
         step.name,
         step.op,

@@ -1,9 +1,9 @@
 """What oblivious transfers cost in bytes, for both engines, from the sizes of the calls alone.
 
 ``softspoken`` sends 31 corrections for every OT, in chunks of 256 OTs (``native/ot/src/softspoken``).
-``ferret`` sends nothing for an OT, but 4 M of them at a time have to be made: a *refill*, one request of the
-receiver and one answer of the sender (``native/ot/src/ferret.rs``, whose rule for when one is due stands in
-`_Ferret.call`). Refills are large: a small network may get through on what the set-up has left over.
+``ferret`` sends the sums of a tree with the first OTs that are made of its leaves, 2048 at a time. After 4 M
+OTs a round is used up but for the *seeds* of the next one, which are made like OTs but not hashed; those of the
+first round are softspoken's (``native/ot/src/ferret.rs``, whose `sums_len` is `_Ferret` here).
 """
 
 from dataclasses import dataclass, field
@@ -26,12 +26,12 @@ TREES: Final = 1 << 11
 LEVELS: Final = 11
 LEAVES: Final = 1 << LEVELS
 TREE_OTS: Final = TREES * LEVELS
-"""Random OTs that the trees of one refill take."""
+"""Random OTs that the trees of one round take."""
 SEEDS: Final[dict[Kind, int]] = {"random": LPN_SECRET + TREE_OTS, "table": LPN_SECRET + TREES}
-"""Samples of the last refill that the next one starts from."""
-ANSWER_BYTES: Final[dict[Kind, int]] = {"random": 16 * TREES * LEVELS, "table": 16 * TREES * (LEVELS + 2)}
-REQUEST_BYTES: Final[dict[Kind, int]] = {"random": 0, "table": TREES // 2}
-_ROUND: Final = TREES * LEAVES // CHUNK
+"""Samples that a round starts from."""
+TREE_BYTES: Final[dict[Kind, int]] = {"random": 16 * LEVELS, "table": 16 * (LEVELS + 2)}
+_TREE: Final = LEAVES // CHUNK
+_ROUND: Final = TREES * _TREE
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class OtCost:
         Bytes.
     random, table : int
         OTs that are used, in whole chunks.
-    random_refills, table_refills : int
-        Refills before them; never with ``softspoken``.
+    random_seeds, table_seeds : int
+        Samples that rounds start from, of the rounds that begin with these OTs; never with ``softspoken``.
     messages_to_sender, messages_to_receiver : int
         That are not empty.
     """
@@ -54,8 +54,8 @@ class OtCost:
     to_receiver: int = 0
     random: int = 0
     table: int = 0
-    random_refills: int = 0
-    table_refills: int = 0
+    random_seeds: int = 0
+    table_seeds: int = 0
     messages_to_sender: int = 0
     messages_to_receiver: int = 0
 
@@ -63,9 +63,9 @@ class OtCost:
         return OtCost(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
 
     @property
-    def refills(self) -> int:
-        """Of both kinds: a round trip each."""
-        return self.random_refills + self.table_refills
+    def seeds(self) -> int:
+        """Of both kinds."""
+        return self.random_seeds + self.table_seeds
 
 
 class Supply(Protocol):
@@ -123,46 +123,43 @@ class _Softspoken:
 
 @dataclass
 class _Ferret:
-    """Chunks made and used of each kind."""
+    """Chunks of the round that are used, of each kind; all of them before the first round."""
 
     sends_corrections: ClassVar[bool] = False
-    made: dict[Kind, int] = field(default_factory=lambda: {"random": 0, "table": 0})
-    used: dict[Kind, int] = field(default_factory=lambda: {"random": 0, "table": 0})
+    place: dict[Kind, int] = field(default_factory=lambda: {"random": _ROUND, "table": _ROUND})
 
     def setup(self, kinds: tuple[Kind, ...]) -> OtCost:
-        return sum((self._until(kind, 1) for kind in kinds), OtCost())
+        return OtCost(to_sender=sum(corrections(kind, SEEDS[kind]) for kind in kinds), messages_to_sender=1)
 
     def call(self, kind: Kind, count: int) -> OtCost:
-        chunks = -(-count // CHUNK)
-        cost = self._until(kind, chunks) + _used(kind, count)
-        self.used[kind] += chunks
-        return cost
+        cost = self._take(kind, -(-count // CHUNK))
+        return cost + _used(kind, count) + OtCost(messages_to_receiver=int(cost.to_receiver > 0))
 
-    def _ready(self, kind: Kind) -> int:
-        return max(self.made[kind] - self.used[kind] - SEEDS[kind] // CHUNK, 0)
-
-    def _until(self, kind: Kind, chunks: int) -> OtCost:
+    def _take(self, kind: Kind, chunks: int) -> OtCost:
         cost = OtCost()
-        while self._ready(kind) < chunks:
-            # The trees of a refill of the larger kind take random OTs.
-            low = kind == "table" and self._ready("random") < TREE_OTS // CHUNK
-            cost += self._refill("random" if low else kind)
+        while chunks > 0:
+            step = min(chunks, _ROUND - SEEDS[kind] // CHUNK - self.place[kind])
+            if step > 0:
+                cost += self._grow(kind, step)
+                chunks -= step
+            else:
+                cost += self._begin(kind)
         return cost
 
-    def _refill(self, kind: Kind) -> OtCost:
-        request = REQUEST_BYTES[kind]
-        if self.made[kind] == 0:
-            request += corrections(kind, SEEDS[kind])
+    def _begin(self, kind: Kind) -> OtCost:
+        rest = _ROUND - self.place[kind]
+        if kind == "random":
+            cost = OtCost(random_seeds=rest * CHUNK)
         else:
-            self.used[kind] += SEEDS[kind] // CHUNK
-        if kind == "table":
-            self.used["random"] += TREE_OTS // CHUNK
-        self.made[kind] += _ROUND
-        return OtCost(
-            to_sender=request,
-            to_receiver=ANSWER_BYTES[kind],
-            random_refills=int(kind == "random"),
-            table_refills=int(kind == "table"),
-            messages_to_sender=int(request > 0),
-            messages_to_receiver=1,
-        )
+            # The trees over F_16 take random OTs.
+            cost = self._take("random", TREE_OTS // CHUNK)
+            cost += OtCost(random_seeds=TREE_OTS, table_seeds=rest * CHUNK)
+        cost += self._grow(kind, rest)
+        self.place[kind] = 0
+        return cost
+
+    def _grow(self, kind: Kind, chunks: int) -> OtCost:
+        first = self.place[kind]
+        self.place[kind] += chunks
+        trees = -(-self.place[kind] // _TREE) - -(-first // _TREE)
+        return OtCost(to_receiver=trees * TREE_BYTES[kind])

@@ -43,7 +43,7 @@ KINDS: Final = (
     "tables",
     "comparisons",
     "truncations",
-    "refills",
+    "seeds",
     "input_polynomials",
     "output_polynomials",
     "multiply_adds",
@@ -204,7 +204,7 @@ def units(program: Program, step: Step, predicted: StepPrediction, phase: Phase,
     - ``tables``: comparisons times chunks; offline the one-of-sixteen OTs, online the look-ups.
     - ``comparisons``, ``truncations``: multiplexers and wraps (those of extended ReLUs as well) with all that
       belongs to each, OTs included.
-    - ``refills``: of ferret, in either direction.
+    - ``seeds``: of ferret's rounds, in either direction.
     - ``input_polynomials``, ``output_polynomials``: of the ring-LWE correlation.
     - ``multiply_adds``, ``depthwise_multiply_adds``: of convolutions; the latter with one channel a group.
     - ``words``: elements read and written by steps that only rearrange or add, and by linear layers.
@@ -224,7 +224,7 @@ def units(program: Program, step: Step, predicted: StepPrediction, phase: Phase,
         found["tables"] = predicted.comparisons * len(chunk_index_bits(predicted.window))
     found["truncations"] = wraps(program, step)
     if offline:
-        found["refills"] = predicted.from_hospital.refills + predicted.from_developer.refills
+        found["seeds"] = predicted.from_hospital.seeds + predicted.from_developer.seeds
     moved = _words(program, step)
     if isinstance(step, Linear):
         if offline:

@@ -29,7 +29,7 @@ one-of-two OT       ``ferret``                       2046/2048 + 2.5 + 2*2 and 2
 one-of-sixteen OT   ``ferret``                       3070/2048 + 2.5 + 16 and 3070/2048 + 2.5 + 1
 ==================  ===============================  ==============================================
 
-A refill of ``ferret`` makes its seeds as samples without hashes, and its sender grows all trees once more.
+A round of ``ferret`` starts from samples without hashes.
 """
 
 from collections import defaultdict
@@ -40,9 +40,6 @@ from typing import Final, Literal
 from secure_infer.runtime.cost import Prediction, StepPrediction, Traffic
 from secure_infer.runtime.cost_ot import (
     LEAVES,
-    SEEDS,
-    TREE_OTS,
-    TREES,
     Kind,
     OtCost,
 )
@@ -146,18 +143,15 @@ def ot_work(engine: str, cost: OtCost, receiver: bool) -> dict[str, float]:
     """AES blocks and random reads of one party for the OTs of one direction."""
     role = int(receiver)
     used: dict[Kind, int] = {"random": cost.random, "table": cost.table}
-    refills: dict[Kind, int] = {"random": cost.random_refills, "table": cost.table_refills}
     hashes = sum(HASH_BLOCKS[engine][kind][role] * count for kind, count in used.items())
     if engine == "softspoken":
         streams = sum(STREAM_BLOCKS[kind][role] * count for kind, count in used.items())
         return {"aes_blocks": streams + hashes}
-    # Seeds of refills are samples as well, and the trees of the larger kind take some of the smaller one.
-    seeds: dict[Kind, int] = {kind: SEEDS[kind] * count for kind, count in refills.items()}
-    samples: dict[Kind, int] = {kind: used[kind] + seeds[kind] for kind in used}
-    samples["random"] += TREE_OTS * refills["table"]
+    samples: dict[Kind, int] = {
+        "random": cost.random + cost.random_seeds,
+        "table": cost.table + cost.table_seeds,
+    }
     blocks = sum((TREE_BLOCKS[kind] / LEAVES + CODE_BLOCKS) * count for kind, count in samples.items())
-    if not receiver:
-        blocks += sum(TREES * TREE_BLOCKS[kind] * count for kind, count in refills.items())
     return {"aes_blocks": blocks + hashes, "random_reads": LOCALITY * sum(samples.values())}
 
 

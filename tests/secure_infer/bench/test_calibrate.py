@@ -22,8 +22,8 @@ from secure_infer.runtime.work import PARTIES, PHASES
 
 PER_BYTE = {"sent_bytes": 4e-10, "received_bytes": 5e-10}
 PARTY: dict[str, dict[str, float]] = {
-    "offline.hospital": {"tables": 5e-8, "comparisons": 2e-8, "truncations": 3e-8, "refills": 2e-2},
-    "offline.developer": {"tables": 2e-8, "comparisons": 3e-8, "truncations": 1e-8, "refills": 3e-2},
+    "offline.hospital": {"tables": 5e-8, "comparisons": 2e-8, "truncations": 3e-8, "seeds": 6e-8},
+    "offline.developer": {"tables": 2e-8, "comparisons": 3e-8, "truncations": 1e-8, "seeds": 9e-8},
     "online.hospital": {"tables": 1e-9, "comparisons": 3e-9, "truncations": 2e-9, "messages": 1e-6},
     "online.developer": {"tables": 2e-9, "comparisons": 4e-9, "truncations": 3e-9, "messages": 2e-6},
 }
@@ -45,7 +45,7 @@ def truth() -> Coefficients:
                 made = {
                     kind: value * factor
                     for kind, value in PARTY[name].items()
-                    if factor > 1 or kind != "refills"
+                    if factor > 1 or kind != "seeds"
                 }
                 if phase == "online":
                     made = dict(PARTY[name])
@@ -86,7 +86,9 @@ def test_fit_recovers_the_coefficients_that_made_the_measurements() -> None:
         for kind, seconds in kinds.items():
             assert found.seconds[name].get(kind, 0.0) == pytest.approx(seconds, rel=0.02), (name, kind)
     assert found.overlap == pytest.approx(model.overlap, rel=0.02)
-    assert found.round_trip == pytest.approx(model.round_trip, rel=0.05)
+    # With ferret there is no round trip offline.
+    expected = model.round_trip | {meeting("offline", "ferret"): 0.0}
+    assert found.round_trip == pytest.approx(expected, rel=0.05)
 
 
 def test_shortest_of_several_runs_counts() -> None:
@@ -124,7 +126,7 @@ def test_networks_have_every_kind_of_work() -> None:
                 for party in PARTIES:
                     kinds |= set(units(program, step, one, phase, party))
     for name, seconds in built_in().seconds.items():
-        assert set(seconds) <= kinds | {"refills"}, name
+        assert set(seconds) <= kinds | {"seeds"}, name
 
 
 def test_without_a_calibration_the_built_in_coefficients_are_used(tmp_path: Path) -> None:

@@ -178,7 +178,8 @@ def test_prediction_is_what_two_parties_send(engine: str, size: int, channels: i
     backend = SecureBackend(program, parameters, ot_engine=engine)
     backend.run(np.ones((1, size, size), np.int32))
     measured, predicted = backend.stats(), predict(program, engine)
-    assert any(step.from_hospital.refills for step in predicted.steps) == (size == 256)
+    # The last case begins a second round.
+    assert any(step.from_hospital.table_seeds for step in predicted.steps) == (size == 256)
     phases = {"setup": predicted.setup, "online": predicted.online, "offline": predicted.offline}
     for phase, cost in phases.items():
         bytes_each_way = cost.to_json()
@@ -236,15 +237,14 @@ def test_prediction_with_small_rings_is_what_two_parties_send(engine: str, size:
         assert received == pytest.approx(bytes_each_way["bytes_to_hospital"], rel=0.002, abs=4000), phase
 
 
-def test_tickets_of_ferret_take_the_refills_of_their_turn() -> None:
+def test_tickets_of_ferret_begin_the_rounds_of_their_turn() -> None:
     program, _ = network(256, 12)
-    refills = [
-        sum(s.from_hospital.refills for s in predict(program, "ferret", ticket=n).steps) for n in (1, 2, 3)
-    ]
-    tables = sum(step.from_hospital.table for step in predict(program, "ferret").steps)
-    assert len(set(refills)) > 1
-    # A refill of tables gives 15352 chunks of 256.
-    assert sum(refills) >= 3 * tables // (15352 * 256)
+    tickets = [predict(program, "ferret", ticket=n).steps for n in (1, 2, 3)]
+    seeds = [sum(step.from_hospital.table_seeds for step in steps) for steps in tickets]
+    tables = sum(step.from_hospital.table for step in tickets[0])
+    assert len(set(seeds)) > 1
+    # A round of tables gives 15352 chunks of 256 and starts from 1032; the first one's seeds are not counted.
+    assert sum(seeds) == 3 * tables // (15352 * 256) * 1032 * 256
 
 
 def test_unknown_engine_is_named() -> None:

@@ -54,12 +54,12 @@ def test_ferret_ot_takes_a_tree_node_a_row_of_the_code_and_hashes() -> None:
     assert ot_work("ferret", four_bits, False)["aes_blocks"] == 3070 + 2048 * (2.5 + 16)
 
 
-def test_ferret_refill_makes_its_seeds_and_its_sender_grows_every_tree_again() -> None:
-    refill = OtCost(random_refills=1)
+def test_ferret_makes_the_seeds_of_a_round_without_hashes() -> None:
     seeds = (1 << 18) + 11 * 2048
-    assert ot_work("ferret", refill, True)["aes_blocks"] == pytest.approx(seeds * (2046 / 2048 + 2.5))
-    more = ot_work("ferret", refill, False)["aes_blocks"] - ot_work("ferret", refill, True)["aes_blocks"]
-    assert more == pytest.approx(2048 * 2046)
+    for receiver in (False, True):
+        begun = ot_work("ferret", OtCost(random_seeds=seeds), receiver)
+        assert begun["aes_blocks"] == pytest.approx(seeds * (2046 / 2048 + 2.5))
+        assert begun["random_reads"] == 10 * seeds
 
 
 def test_relu_hospital_sends_tables_and_developer_receives_them() -> None:
