@@ -2,7 +2,7 @@
 
 ``softspoken`` sends 31 corrections for every OT, in chunks of 256 OTs (``native/ot/src/softspoken``).
 ``ferret`` sends the sums of a tree with the first OTs that are made of its leaves, 2048 at a time. After 4 M
-OTs a round is used up but for the *seeds* of the next one, which are made like OTs but not hashed; those of the
+OTs a round is used up but for the *seeds* of the next one, made like OTs but not hashed; those of the
 first round are softspoken's (``native/ot/src/ferret.rs``, whose `sums_len` is `_Ferret` here).
 """
 
