@@ -7,6 +7,7 @@
 //!
 //! Function: as `softspoken`: random u and v for the receiver, w = v + u*Delta for the sender, then the same hash. u is in
 //! F_2 (`random_ot`) or F_16 (`one_of_16`); Delta is in F_16^32 and F_2 is a part of F_16, so both kinds share it.
+//! The lowest element of Delta is 1 and that of all w is 0, so that of v is u: what adds up v adds up u.
 //!
 //! How: a *round* makes n samples of each of two vectors from K elements left by the round before:
 //! u' = A u + e and v' = A v + f, w' = A w + g, where A is a public local code, e has one non-zero element in each
@@ -30,13 +31,13 @@
 //! 16 bytes in 4 MB; the hashes as in `softspoken`. The first tree of a call grows once more if the last call left
 //! leaves of it.
 //! Measured on one core of an AMD EPYC of the Zen 3 kind with VAES-256, million OTs per second (receiver, sender):
-//! random OT 42 and 46, one-of-sixteen OT 28 and 27, of which ten reads and their sums take 11 and 14 ns.
+//! random OT 45 and 40, one-of-sixteen OT 41 and 25, of which ten reads and their sums take 11 and 14 ns.
 //! `examples/speed.rs` measures it.
 //! Security: semi-honest, under LPN as in `params`, and as `softspoken`. The receiver sends softspoken corrections
 //! alone; the sender sends sums of leaves under w, which the receiver knows up to Delta. Delta is that of the
-//! connection's softspoken engine, which bootstraps with it and is never asked for OTs: so correlations pass from it
-//! unchanged, and Delta is as fresh as it is (one per connection and direction). Streams, trees and hashes have domains
-//! of their own.
+//! connection's softspoken engine, which bootstraps with it and is never asked for OTs, but for its lowest element: 124
+//! secret bits, as fresh as the connection and direction. Replacing that element by 1, of w by 0 and of v by u keeps the
+//! correlations, which hold for each of the 32 by itself. Streams, trees and hashes have domains of their own.
 //! Secrets are zeroed on drop. No branch depends on a secret; one address per level of a tree does (`tree`).
 //!
 //! NOTE: the paper's consistency checks against malicious parties are left out (semi-honest model).
