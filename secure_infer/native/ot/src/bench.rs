@@ -104,7 +104,7 @@ fn local_code(c: &mut Criterion) {
     encode::<true>(&mut group, "F_16");
 }
 
-/// Groups encoded at once, so that rows differ as they do in a refill.
+/// Groups encoded at once, so that rows differ as they do in a round.
 const GROUPS: usize = 64;
 
 fn encode<const LARGE: bool>(group: &mut BenchmarkGroup<'_, WallTime>, field: &str) {

@@ -187,8 +187,8 @@ impl Public {
 /// What one party has of a round.
 trait Round: Sync {
     fn base(&self) -> &[u128; K];
-    /// Grows a tree, whose leaves have u*Delta of the error instead of a nibble of their own ([`CHOICE`]). `sums` is
-    /// the room for what the sender tells of the tree, if it is new.
+    /// Grows a tree. The nibble [`CHOICE`] of its leaves is the receiver's error in its place, and else 0. `sums` is the
+    /// room for what the sender tells of the tree, if it is new.
     fn leaves(&self, grower: &Grower<'_>, tree: usize, leaves: &mut Leaves, sums: &mut [u8]);
 }
 
@@ -344,6 +344,13 @@ struct Made<'a> {
     other: &'a mut [u128; GROUP],
     /// Of the group's first OT.
     tweak: u64,
+}
+
+/// Makes room for choices.
+fn clear_choices(blocks: &mut [u128]) {
+    for block in blocks {
+        *block &= !CHOICE;
+    }
 }
 
 /// A large array of defaults that never was on the stack.

@@ -8,8 +8,8 @@ use super::code::GROUP;
 use super::params::{K, LOG_BIN, TREES};
 use super::tree::{Grower, Leaves};
 use super::{
-    CHOICE, LAST_LEVEL, Made, Public, Round, Supply, TREE_OTS, TWEAK, boxed, is_large, seeds,
-    sums_len, tree_blocks, tree_len,
+    CHOICE, LAST_LEVEL, Made, Public, Round, Supply, TREE_OTS, TWEAK, boxed, clear_choices,
+    is_large, seeds, sums_len, tree_blocks, tree_len,
 };
 use crate::engine::{OtKind, OtReceiverEngine};
 use crate::error::{OtError, check_len};
@@ -96,9 +96,7 @@ impl Round for ReceiverRound {
         let bin = &self.bins[tree];
         let others = grower.punctured(bin.error, &bin.known, leaves);
         leaves[bin.error] = others ^ bin.total;
-        for leaf in leaves.iter_mut() {
-            *leaf &= !CHOICE;
-        }
+        clear_choices(leaves);
         leaves[bin.error] |= bin.value;
     }
 }

@@ -9,8 +9,8 @@ use super::code::GROUP;
 use super::params::{K, LOG_BIN, TREES};
 use super::tree::{Grower, Leaves, Sums};
 use super::{
-    CHOICE, LAST_LEVEL, Made, Public, ROOTS, Round, Supply, TREE_OTS, TWEAK, boxed, is_large,
-    seeds, start_len, sums_len, tree_blocks, tree_len,
+    CHOICE, LAST_LEVEL, Made, Public, ROOTS, Round, Supply, TREE_OTS, TWEAK, boxed, clear_choices,
+    is_large, seeds, start_len, sums_len, tree_blocks, tree_len,
 };
 use crate::aes::AesKey;
 use crate::engine::{OtKind, OtSenderEngine};
@@ -76,9 +76,7 @@ impl Round for SenderRound {
         for ((room, sum), mask) in room.iter_mut().zip(sums).zip(masks.into_iter().flatten()) {
             *room = (sum ^ mask).to_le_bytes();
         }
-        for leaf in leaves {
-            *leaf &= !CHOICE;
-        }
+        clear_choices(leaves);
     }
 }
 
@@ -120,17 +118,13 @@ impl FerretSender {
         let (of_bits, of_nibbles) = corrections.split_at(random_ot_len(seeds(false)));
         let mut bits = Zeroizing::new(vec![0; seeds(false)]);
         bootstrap.vole_f2(of_bits, &mut bits);
-        let mut nibbles = tables.then(|| {
+        clear_choices(&mut bits);
+        let nibbles = tables.then(|| {
             let mut w = Zeroizing::new(vec![0; seeds(true)]);
             bootstrap.vole_f16(of_nibbles, &mut w);
+            clear_choices(&mut w);
             w
         });
-        for w in bits
-            .iter_mut()
-            .chain(nibbles.iter_mut().flat_map(|w| w.iter_mut()))
-        {
-            *w &= !CHOICE;
-        }
         let mut multiples = Zeroizing::new(*bootstrap.multiples());
         for (x, multiple) in (0..).zip(multiples.iter_mut()) {
             *multiple = *multiple & !CHOICE | x;
