@@ -43,11 +43,15 @@
 //! NOTE: the paper's consistency checks against malicious parties are left out (semi-honest model).
 //! NOTE: the receiver takes its positions from its random choices instead of masking chosen ones with them.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use blindread_pool::Workers;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::aes::AesKey;
 use crate::engine::OtKind;
+use crate::error::OtError;
 use crate::simd::Backend;
 use crate::softspoken::{one_of_16_len, random_ot_len};
 
@@ -184,12 +188,42 @@ impl Public {
     }
 }
 
+/// What is peculiar to one side.
+trait Party {
+    type Round: Round;
+
+    /// A round from its seeds: the LPN secret and what is left of them; over F_16, with the random OTs of its trees.
+    fn round(&mut self, public: &Public, seeds: &[u128], ots: Option<&[u128]>) -> Self::Round;
+}
+
 /// What one party has of a round.
 trait Round: Sync {
     fn base(&self) -> &[u128; K];
+    /// Takes up what the sender tells of new trees.
+    fn learn(&mut self, _trees: Range<usize>, _sums: &[u8]) {}
     /// Grows a tree. The nibble [`CHOICE`] of its leaves is the receiver's error in its place, and else 0. `sums` is the
     /// room for what the sender tells of the tree, if it is new.
     fn leaves(&self, grower: &Grower<'_>, tree: usize, leaves: &mut Leaves, sums: &mut [u8]);
+}
+
+/// The sums of trees in a message.
+enum Sums<'a> {
+    /// The sender appends.
+    Tell(&'a mut Vec<u8>),
+    /// The receiver takes from the front.
+    Learn(&'a [u8]),
+}
+
+type Blocks = Zeroizing<Vec<u128>>;
+
+/// Both kinds of one party.
+struct Rounds<P: Party> {
+    public: Arc<Public>,
+    party: P,
+    /// Over F_2 and over F_16.
+    supplies: [Supply<P::Round>; 2],
+    /// What the first rounds start from.
+    first: [Option<Blocks>; 2],
 }
 
 /// The samples of one kind, in groups.
@@ -261,25 +295,36 @@ impl<R: Round> Supply<R> {
         ROUND_GROUPS - self.next
     }
 
-    /// New trees among the next groups.
-    fn new_trees(&self, count: usize) -> std::ops::Range<usize> {
-        let first = self.next.div_ceil(TREE_GROUPS);
-        first..first + new_trees(self.next, count)
-    }
-
     /// Makes as many groups as there is room for in `out`, of which there must be so many, tree by tree, and has them
-    /// delivered there. `sums` is the sender's room for the sums of new trees.
+    /// delivered there; tells or learns the sums of new trees.
     ///
     /// Threads may take trees in any order: rows and tweaks are indexed by the number of the group.
     fn groups<O: Send>(
         &mut self,
         public: &Public,
         mut out: impl ExactSizeIterator<Item = O>,
-        sums: &mut [u8],
+        sums: &mut Sums<'_>,
         deliver: impl Fn(&mut Made<'_>, O) + Sync,
     ) {
-        let Some(round) = &self.round else { return };
-        let mut sums = sums.chunks_mut(tree_len(self.large));
+        let Some(round) = &mut self.round else { return };
+        let first = self.next.div_ceil(TREE_GROUPS);
+        let trees = first..first + new_trees(self.next, out.len());
+        let len = trees.len() * tree_len(self.large);
+        let room = match sums {
+            Sums::Tell(message) => {
+                let begin = message.len();
+                message.resize(begin + len, 0);
+                &mut message[begin..]
+            }
+            Sums::Learn(message) => {
+                let (now, later) = message.split_at(len);
+                *message = later;
+                round.learn(trees, now);
+                &mut []
+            }
+        };
+        let round = &*round;
+        let mut sums = room.chunks_mut(tree_len(self.large));
         let mut segments = Vec::with_capacity(out.len() / TREE_GROUPS + 2);
         let (mut at, end) = (self.next, self.next + out.len());
         while at < end {
@@ -311,6 +356,73 @@ impl<R: Round> Supply<R> {
         public.workers.each_with(&mut self.scratch, segments, work);
         self.used += (end - self.next) as u64;
         self.next = end;
+    }
+}
+
+impl<P: Party> Rounds<P> {
+    /// Starts from blocks of each kind, over F_16 if there will be one-of-sixteen OTs.
+    fn new(softspoken_key: u128, workers: &Workers, party: P, first: [Option<Blocks>; 2]) -> Self {
+        Self {
+            public: Arc::new(Public::new(softspoken_key, workers)),
+            party,
+            supplies: [false, true].map(|large| Supply::new(large, workers)),
+            first,
+        }
+    }
+
+    fn message_len(&self, kind: OtKind, n: usize) -> usize {
+        let mut places = self.supplies.each_ref().map(|supply| supply.next);
+        sums_len(&mut places, is_large(kind), n.div_ceil(GROUP))
+    }
+
+    fn check_set_up(&self, kind: OtKind) -> Result<(), OtError> {
+        let at = usize::from(is_large(kind));
+        if self.first[at].is_none() && self.supplies[at].round.is_none() {
+            return Err(OtError::NotSetUp);
+        }
+        Ok(())
+    }
+
+    /// The next groups of a kind, over as many rounds as they take.
+    fn groups<O: Send>(
+        &mut self,
+        large: bool,
+        mut out: impl ExactSizeIterator<Item = O>,
+        sums: &mut Sums<'_>,
+        deliver: impl Fn(&mut Made<'_>, O) + Sync,
+    ) {
+        while out.len() > 0 {
+            if self.supplies[usize::from(large)].ready() == 0 {
+                self.begin(large, sums);
+            }
+            let supply = &mut self.supplies[usize::from(large)];
+            let count = supply.ready().min(out.len());
+            supply.groups(&self.public, out.by_ref().take(count), sums, &deliver);
+        }
+    }
+
+    /// Begins a round of a kind from all that is left of the last one.
+    fn begin(&mut self, large: bool, sums: &mut Sums<'_>) {
+        let at = usize::from(large);
+        let ots = large.then(|| self.blocks(false, TREE_OTS / GROUP, sums));
+        let seeds = self.first[at].take().unwrap_or_else(|| {
+            let supply = &mut self.supplies[at];
+            let mut seeds = Zeroizing::new(vec![0; supply.left() * GROUP]);
+            let out = seeds.as_chunks_mut::<GROUP>().0.iter_mut();
+            supply.groups(&self.public, out, sums, |made, out| *out = *made.blocks);
+            seeds
+        });
+        let ots = ots.as_ref().map(|ots| ots.as_slice());
+        let round = self.party.round(&self.public, &seeds, ots);
+        self.supplies[at].begin(round);
+    }
+
+    /// The next groups of a kind, not hashed.
+    fn blocks(&mut self, large: bool, count: usize, sums: &mut Sums<'_>) -> Blocks {
+        let mut blocks = Zeroizing::new(vec![0; count * GROUP]);
+        let out = blocks.as_chunks_mut::<GROUP>().0.iter_mut();
+        self.groups(large, out, sums, |made, out| *out = *made.blocks);
+        blocks
     }
 }
 
@@ -353,12 +465,23 @@ fn clear_choices(blocks: &mut [u128]) {
     }
 }
 
-/// A large array of defaults that never was on the stack.
-fn boxed<T: Copy + Default, const N: usize>() -> Box<[T; N]> {
-    vec![T::default(); N]
-        .into_boxed_slice()
-        .try_into()
-        .unwrap_or_else(|_| Box::new([T::default(); N]))
+/// The LPN secret, which never was on the stack, and the other seeds.
+fn split_seeds(seeds: &[u128]) -> (Box<[u128; K]>, &[u128]) {
+    let (secret, rest) = seeds.split_at(K);
+    let base = secret.to_vec().into_boxed_slice();
+    (base.try_into().unwrap_or_else(|_| Box::new([0; K])), rest)
+}
+
+/// Hashes of the blocks of trees' last random OTs.
+fn last_level_pads(
+    public: &Public,
+    first_tree: u64,
+    blocks: impl ExactSizeIterator<Item = u128>,
+) -> Blocks {
+    let mut pads = Zeroizing::new(blocks.collect::<Vec<u128>>());
+    let Public { backend, hash, .. } = public;
+    hash.tmmo(*backend, LAST_LEVEL, first_tree, &mut pads);
+    pads
 }
 
 #[cfg(test)]
