@@ -8,8 +8,8 @@
 //!
 //! | attack | source of the formula | log2 of operations over F_2 | over F_16 |
 //! |---|---|---|---|
-//! | pooled Gauss, regular noise, k^2.8 per trial | Liu, Wang, Yang, Yu, eprint 2022/712 | 241 | 229 |
-//! | the same on columns that close early, 30 s^2 per trial | own, below | 158 | 151 |
+//! | pooled Gauss, regular noise, k^2.8 per trial | Liu, Wang, Yang, Yu, eprint 2022/712 | 241 | 228 |
+//! | the same on columns that close early, 30 s^2 per trial | own, below | 158 | 150 |
 //! | statistical decoding | 2022/712 | 399 | |
 //! | information sets with two lists (SD-ISD) | 2022/712 | 229 | |
 //! | algebraic (AGB) with guesses, over the n unknowns | Briaud, Oygard, eprint 2023/176 | 219 | 215 |
