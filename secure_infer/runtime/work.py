@@ -6,7 +6,7 @@ Resources and their units:
 ``aes_blocks``       AES-128 blocks: streams and trees of OTs, hashes, generators
 ``multiply_adds``    products of a ring word (32 bits) with a weight (16 bits), added up
 ``butterflies``      of number-theoretic transforms, N/2 log2 N = 11264 a polynomial (N = 2048)
-``random_reads``     reads of 16 bytes at random in the 4 MiB of the LPN secret of ``ferret``
+``random_reads``     reads of 64 bytes at random in the 4 MiB of the LPN secret of ``ferret``
 ``memory_bytes``     of shares and ticket material in the core's types, each written or read once; what a
                      ticket keeps is erased, too, after it was read
 ``sent_bytes``       of messages that TLS encrypts and the kernel takes
@@ -17,7 +17,7 @@ What is counted is the minimum of the algorithm that is used, not of the problem
 transposition of bit matrices, no sampling but its random bytes.
 
 AES blocks (128 bits each) per OT, of sender and receiver. ``softspoken``: streams of 32 trees with 16 leaves,
-of which the sender misses one each. ``ferret``: a node of a tree, ten words of the code's stream. The hashes:
+of which the sender misses one each. ``ferret``: a node of a tree, ten columns of 16 bits for four OTs. The hashes:
 TMMO with two blocks for either pad of a one-of-two OT; one block for each of the 16 entries of a
 one-of-sixteen OT of ``ferret``, and of the 4 + 4 entries of the two one-of-four OTs that ``softspoken`` makes
 it of.
@@ -25,8 +25,8 @@ it of.
 ==================  ===============================  ==============================================
 one-of-two OT       ``softspoken``                   32*15/128 + 2*2 and 32*16/128 + 2
 one-of-sixteen OT   ``softspoken``                   32*15*4/128 + 8 and 32*16*4/128 + 2
-one-of-two OT       ``ferret``                       2046/2048 + 2.5 + 2*2 and 2046/2048 + 2.5 + 2
-one-of-sixteen OT   ``ferret``                       3070/2048 + 2.5 + 16 and 3070/2048 + 2.5 + 1
+one-of-two OT       ``ferret``                       2046/2048 + 5/16 + 2*2 and 2046/2048 + 5/16 + 2
+one-of-sixteen OT   ``ferret``                       3070/2048 + 5/16 + 16 and 3070/2048 + 5/16 + 1
 ==================  ===============================  ==============================================
 
 A round of ``ferret`` starts from samples without hashes.
@@ -85,9 +85,10 @@ TREE_BLOCKS: Final[dict[Kind, int]] = {
     "random": LEAVES - 2,
     "table": LEAVES // 2 - 2 + 2 * (LEAVES // 2),
 }
-LOCALITY: Final = 10
-CODE_BLOCKS: Final = LOCALITY * 4 / 16
-"""Ten words of 32 bits choose the row of a sample."""
+READS: Final = 10 / 4
+"""Four samples add up the same ten lines."""
+CODE_BLOCKS: Final = READS * 2 / 16
+"""Of 16 bits a column."""
 
 BUTTERFLIES: Final = POLYNOMIAL // 2 * 11
 #: Of an input polynomial, random bits a coefficient: the public one (50), its error (64), its rounding (32).
@@ -152,7 +153,7 @@ def ot_work(engine: str, cost: OtCost, receiver: bool) -> dict[str, float]:
         "table": cost.table + cost.table_seeds,
     }
     blocks = sum((TREE_BLOCKS[kind] / LEAVES + CODE_BLOCKS) * count for kind, count in samples.items())
-    return {"aes_blocks": blocks + hashes, "random_reads": LOCALITY * sum(samples.values())}
+    return {"aes_blocks": blocks + hashes, "random_reads": READS * sum(samples.values())}
 
 
 def _step(

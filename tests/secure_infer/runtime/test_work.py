@@ -48,18 +48,18 @@ def test_softspoken_ot_takes_its_streams_and_hashes(kind: str, receiver: bool, b
 def test_ferret_ot_takes_a_tree_node_a_row_of_the_code_and_hashes() -> None:
     one_bit, four_bits = OtCost(random=2048), OtCost(table=2048)
     assert ot_work("ferret", one_bit, True) == {
-        "aes_blocks": 2046 + 2048 * (2.5 + 2),
-        "random_reads": 20480,
+        "aes_blocks": 2046 + 2048 * (5 / 16 + 2),
+        "random_reads": 5120,
     }
-    assert ot_work("ferret", four_bits, False)["aes_blocks"] == 3070 + 2048 * (2.5 + 16)
+    assert ot_work("ferret", four_bits, False)["aes_blocks"] == 3070 + 2048 * (5 / 16 + 16)
 
 
 def test_ferret_makes_the_seeds_of_a_round_without_hashes() -> None:
     seeds = (1 << 18) + 11 * 2048
     for receiver in (False, True):
         begun = ot_work("ferret", OtCost(random_seeds=seeds), receiver)
-        assert begun["aes_blocks"] == pytest.approx(seeds * (2046 / 2048 + 2.5))
-        assert begun["random_reads"] == 10 * seeds
+        assert begun["aes_blocks"] == pytest.approx(seeds * (2046 / 2048 + 5 / 16))
+        assert begun["random_reads"] == 2.5 * seeds
 
 
 def test_relu_hospital_sends_tables_and_developer_receives_them() -> None:

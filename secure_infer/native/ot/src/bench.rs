@@ -20,7 +20,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 
 use aes::AesKey;
-use ferret::code::{GROUP, WORDS};
+use ferret::code::{self, GROUP, WORDS};
 use ferret::params::{BIN, K, LOG_BIN};
 use simd::Backend;
 
@@ -109,25 +109,14 @@ const GROUPS: usize = 64;
 
 fn encode<const LARGE: bool>(group: &mut BenchmarkGroup<'_, WallTime>, field: &str) {
     let backend = Backend::detect();
-    let stream = blocks(GROUPS * WORDS / 4);
-    let (streams, _) = stream.as_chunks::<{ WORDS / 4 }>();
-    let mut rows = vec![[0; WORDS]; GROUPS];
-    group.bench_function(format!("ferret code, {field}, rows"), |b| {
-        b.iter(|| {
-            for (stream, rows) in streams.iter().zip(&mut rows) {
-                backend.rows::<LARGE>(stream, rows);
-            }
-        });
-    });
-    let secret = blocks(K);
-    let Ok(secret) = secret.as_slice().try_into() else {
-        unreachable!("K blocks were made");
-    };
+    let stream = blocks(GROUPS * WORDS / 8);
+    let (streams, _) = stream.as_chunks::<{ WORDS / 8 }>();
+    let secret = code::secret(&blocks(K));
     let mut samples = vec![[0; GROUP]; GROUPS];
-    group.bench_function(format!("ferret code, {field}, blocks"), |b| {
+    group.bench_function(format!("ferret code, {field}"), |b| {
         b.iter(|| {
-            for (rows, samples) in rows.iter().zip(&mut samples) {
-                backend.add_rows::<LARGE>(secret, rows, samples);
+            for (stream, samples) in streams.iter().zip(&mut samples) {
+                backend.add_rows::<LARGE>(&secret, stream, samples);
             }
         });
     });

@@ -64,7 +64,7 @@ pub(crate) mod tree;
 pub use receiver::FerretReceiver;
 pub use sender::FerretSender;
 
-use code::{GROUP, Rows, Stream, WORDS};
+use code::{GROUP, Secret, Stream, WORDS};
 use params::{BIN, K, LOG_BIN, TREES};
 use tree::{Grower, Leaves};
 
@@ -198,7 +198,7 @@ trait Party {
 
 /// What one party has of a round.
 trait Round: Sync {
-    fn base(&self) -> &[u128; K];
+    fn base(&self) -> &Secret;
     /// Takes up what the sender tells of new trees.
     fn learn(&mut self, _trees: Range<usize>, _sums: &[u8]) {}
     /// Grows a tree. The nibble [`CHOICE`] of its leaves is the receiver's error in its place, and else 0. `sums` is the
@@ -247,7 +247,6 @@ struct Scratch {
     /// The sender's other blocks, w + Delta.
     other: Box<[u128; GROUP]>,
     stream: Box<Stream>,
-    rows: Box<Rows>,
 }
 
 impl Scratch {
@@ -255,8 +254,7 @@ impl Scratch {
         Self {
             leaves: Box::new([0; BIN]),
             other: Box::new([0; GROUP]),
-            stream: Box::new([0; WORDS / 4]),
-            rows: Box::new([0; WORDS]),
+            stream: Box::new([0; WORDS / 8]),
         }
     }
 }
@@ -437,10 +435,9 @@ impl Scratch {
     ) -> Made<'_> {
         let Public { backend, code, .. } = public;
         let blocks = &mut self.leaves.as_chunks_mut::<GROUP>().0[place];
-        let first = number * (WORDS / 4) as u64;
+        let first = number * (WORDS / 8) as u64;
         code.counter(*backend, CODE[usize::from(LARGE)], first, &mut *self.stream);
-        backend.rows::<LARGE>(&self.stream, &mut self.rows);
-        backend.add_rows::<LARGE>(round.base(), &self.rows, blocks);
+        backend.add_rows::<LARGE>(round.base(), &self.stream, blocks);
         Made {
             blocks,
             other: &mut self.other,
@@ -465,11 +462,10 @@ fn clear_choices(blocks: &mut [u128]) {
     }
 }
 
-/// The LPN secret, which never was on the stack, and the other seeds.
-fn split_seeds(seeds: &[u128]) -> (Box<[u128; K]>, &[u128]) {
-    let (secret, rest) = seeds.split_at(K);
-    let base = secret.to_vec().into_boxed_slice();
-    (base.try_into().unwrap_or_else(|_| Box::new([0; K])), rest)
+/// The LPN secret and the other seeds.
+fn split_seeds(seeds: &[u128]) -> (Box<Secret>, &[u128]) {
+    let (elements, rest) = seeds.split_at(K);
+    (code::secret(elements), rest)
 }
 
 /// Hashes of the blocks of trees' last random OTs.

@@ -5,8 +5,8 @@
 use std::hint::black_box;
 
 use crate::aes::AesKey;
-use crate::ferret::code::{GROUP, Rows, Stream, WORDS};
-use crate::ferret::params::{K, LOCALITY};
+use crate::ferret::code::{self, GROUP, SYMBOL, Secret, Stream, WORDS};
+use crate::ferret::params::LOCALITY;
 use crate::simd::Backend;
 
 /// Encrypts at least `blocks` AES-128 blocks that never leave the registers; returns how many.
@@ -19,10 +19,10 @@ pub fn aes_blocks(blocks: usize) -> usize {
     done
 }
 
-/// Random reads of 16 bytes as `ferret` does them: the sums over rows of its code, in its table of 4 MiB.
+/// Random reads of 64 bytes as `ferret` does them: the sums over rows of its code, in its table of 4 MiB.
 pub struct RandomReads {
-    table: Vec<u128>,
-    rows: Vec<Box<Rows>>,
+    secret: Box<Secret>,
+    streams: Vec<Stream>,
 }
 
 impl Default for RandomReads {
@@ -32,24 +32,20 @@ impl Default for RandomReads {
 }
 
 impl RandomReads {
-    /// Rows whose reads touch the whole table.
-    const GROUPS: usize = 512;
+    /// Reads of a group.
+    const READS: usize = GROUP / SYMBOL * LOCALITY;
+    /// Groups whose reads touch the whole table.
+    const GROUPS: usize = 2048;
 
-    /// Fills the table and draws the rows.
+    /// Fills the table and draws the columns.
     #[must_use]
     pub fn new() -> Self {
         let (backend, key) = (Backend::detect(), AesKey::new(2));
-        let rows = (0..Self::GROUPS).map(|group| {
-            let mut stream: Box<Stream> = Box::new([0; WORDS / 4]);
-            let mut rows: Box<Rows> = Box::new([0; WORDS]);
-            key.counter(backend, 0, (group * WORDS / 4) as u64, &mut *stream);
-            backend.rows::<false>(&stream, &mut rows);
-            rows
-        });
-        let rows = rows.collect();
+        let mut streams = vec![[0; WORDS / 8]; Self::GROUPS];
+        key.counter(backend, 0, 0, streams.as_flattened_mut());
         Self {
-            table: vec![0; K],
-            rows,
+            secret: code::secret(&[]),
+            streams,
         }
     }
 
@@ -58,16 +54,13 @@ impl RandomReads {
     pub fn run(&self, reads: usize) -> usize {
         let backend = Backend::detect();
         let mut blocks = [0; GROUP];
-        let groups = reads.div_ceil(GROUP * LOCALITY);
-        let Some(table) = self.table.first_chunk::<K>() else {
-            return 0;
-        };
+        let groups = reads.div_ceil(Self::READS);
         for group in 0..groups {
-            let rows = &self.rows[group % Self::GROUPS];
-            backend.add_rows::<false>(table, rows, &mut blocks);
+            let stream = &self.streams[group % Self::GROUPS];
+            backend.add_rows::<false>(&self.secret, stream, &mut blocks);
         }
         black_box(blocks);
-        groups * GROUP * LOCALITY
+        groups * Self::READS
     }
 }
 
@@ -80,7 +73,7 @@ mod tests {
         for asked in [1, 1000, 100_003] {
             assert!((asked..asked + 64).contains(&aes_blocks(asked)));
             let reads = RandomReads::new().run(asked);
-            assert!((asked..asked + GROUP * LOCALITY).contains(&reads));
+            assert!((asked..asked + RandomReads::READS).contains(&reads));
         }
     }
 

@@ -7,8 +7,7 @@
 use std::sync::OnceLock;
 
 use crate::aes::{self, AesKey};
-use crate::ferret::code::{self, GROUP, Rows, Stream};
-use crate::ferret::params::K;
+use crate::ferret::code::{self, GROUP, Secret, Stream};
 use crate::ferret::tree;
 use crate::planes::{self, CHUNK, Chunk, Combine, Row};
 
@@ -150,34 +149,18 @@ impl Backend {
         )
     }
 
-    /// Reads the rows of a group off the stream.
-    pub(crate) fn rows<const LARGE: bool>(self, stream: &Stream, rows: &mut Rows) {
-        match self.0 {
-            Level::Portable => code::portable_rows::<LARGE>(stream, rows),
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: every level but `Portable` exists only where AVX2 was detected.
-            _ => unsafe { gather::rows::<LARGE>(stream, rows) },
-        }
-    }
-
-    /// Adds to each block the entries of its row times the blocks of the secret.
+    /// Adds to each symbol of a group what its row, whose columns are in the stream, makes of the secret.
     pub(crate) fn add_rows<const LARGE: bool>(
         self,
-        table: &[u128; K],
-        rows: &Rows,
+        secret: &Secret,
+        stream: &Stream,
         blocks: &mut [u128; GROUP],
     ) {
         match self.0 {
-            Level::Portable => {
-                if LARGE {
-                    code::portable_add_multiples(table, rows, blocks);
-                } else {
-                    code::portable_add_blocks(table, rows, blocks);
-                }
-            }
+            Level::Portable => code::portable_add_rows::<LARGE>(secret, stream, blocks),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: every level but `Portable` exists only where AVX2 was detected.
-            _ => unsafe { gather::add_rows::<LARGE>(table, rows, blocks) },
+            _ => unsafe { gather::add_rows::<LARGE>(secret, stream, blocks) },
         }
     }
 

@@ -1,72 +1,95 @@
 //! The public local code: which elements of the LPN secret a sample adds up, and the sums.
 //!
-//! Row r has ten entries, given by ten 32-bit words of an AES-CTR stream under a public key: the highest bits of a word
-//! are the column, and over F_16 the entry is 1 + floor(15 * low / 2^14) for its lowest 14 bits.
-//! NOTE: columns may repeat within a row (one row in 6000), and entries of F_16 are uniform in F_16* up to a factor of
-//! 1 + 2^-10.
+//! Samples, and elements of the secret, are taken in fours. A *symbol* x0 + x1 y + x2 y^2 + x3 y^3 of four blocks lies in
+//! one line of the cache, and multiplying it by y mixes the four: over F_2 with y^4 = y + 1, over F_16 with
+//! y^4 = a y^2 + y + 1, both irreducible, so that symbols over F_2 are elements of F_16 and those over F_16 of F_65536
+//! (times what a block holds, nibble by nibble). A row has ten columns of symbols and a power of y with each:
+//! three times y^0, three times y^1, twice y^2 and twice y^3.
+//!
+//! Columns are 16-bit words of an AES-CTR stream under a public key. Why symbols: `docs/decisions/0009`; what they do to
+//! the LPN assumption: `params`.
+//! NOTE: columns may repeat within a row (one row in 1500).
 
-use crate::ferret::params::{K, LOCALITY, LOG_K};
+use zeroize::Zeroize;
+
+use crate::ferret::params::{K, LOCALITY};
 
 /// Samples that are made together.
 pub(crate) const GROUP: usize = 256;
-/// Words of a group.
-pub(crate) const WORDS: usize = GROUP * LOCALITY;
+/// Samples of a symbol.
+pub(crate) const SYMBOL: usize = 4;
+/// Columns of the code.
+const COLUMNS: usize = K / SYMBOL;
+/// Columns of a group's rows.
+pub(crate) const WORDS: usize = GROUP / SYMBOL * LOCALITY;
+/// Columns that have the power of y with the same number.
+pub(crate) const POWERS: [usize; SYMBOL] = [3, 3, 2, 2];
 
-const REST: u32 = 32 - LOG_K;
+/// The part of the stream that gives a group's columns.
+pub(crate) type Stream = [u128; WORDS / 8];
 
-/// The rows of a group: 16 * column + entry, with entry 1 over F_2.
-pub(crate) type Rows = [u32; WORDS];
-/// The part of the stream that gives a group's rows.
-pub(crate) type Stream = [u128; WORDS / 4];
+/// Four blocks in a line of the cache.
+#[derive(Clone, Copy, Zeroize)]
+#[repr(C, align(64))]
+pub(crate) struct Symbol(pub [u128; SYMBOL]);
 
-/// Row word of a word of the stream.
-#[inline(always)]
-pub(crate) fn row_word<const LARGE: bool>(word: u32) -> u32 {
-    let entry = if LARGE {
-        1 + (((word & ((1 << REST) - 1)) * 15) >> REST)
-    } else {
-        1
-    };
-    word >> REST << 4 | entry
-}
+/// The LPN secret.
+pub(crate) type Secret = [Symbol; COLUMNS];
 
-/// Portable twin of the kernel that reads rows off a stream.
-pub(crate) fn portable_rows<const LARGE: bool>(stream: &Stream, rows: &mut Rows) {
-    for (words, block) in rows.as_chunks_mut::<4>().0.iter_mut().zip(stream) {
-        for (k, word) in words.iter_mut().enumerate() {
-            *word = row_word::<LARGE>((block >> (32 * k)) as u32);
-        }
+const _: () = assert!(COLUMNS == 1 << u16::BITS);
+const _: () = assert!(POWERS[0] + POWERS[1] + POWERS[2] + POWERS[3] == LOCALITY);
+
+/// The secret of these elements, which never was on the stack; zeros in the place of those that are missing.
+pub(crate) fn secret(elements: &[u128]) -> Box<Secret> {
+    let mut symbols = vec![Symbol([0; SYMBOL]); COLUMNS].into_boxed_slice();
+    for (symbol, elements) in symbols.iter_mut().zip(elements.as_chunks().0) {
+        symbol.0 = *elements;
+    }
+    match symbols.try_into() {
+        Ok(secret) => secret,
+        Err(_) => unreachable!("as many symbols as there are columns"),
     }
 }
 
-/// Portable twin of the kernel over F_2: adds to each block the secret's blocks of its row.
-pub(crate) fn portable_add_blocks(table: &[u128; K], rows: &Rows, blocks: &mut [u128; GROUP]) {
-    for (block, row) in blocks.iter_mut().zip(rows.as_chunks::<LOCALITY>().0) {
-        for word in row {
-            *block ^= table[(*word >> 4) as usize % K];
-        }
-    }
-}
-
-/// Portable twin of the kernel over F_16: adds to each block the entries of its row times the secret's blocks.
-pub(crate) fn portable_add_multiples(table: &[u128; K], rows: &Rows, blocks: &mut [u128; GROUP]) {
-    for (block, row) in blocks.iter_mut().zip(rows.as_chunks::<LOCALITY>().0) {
-        let mut powers = [0; 4];
-        for word in row {
-            for (bit, power) in powers.iter_mut().enumerate() {
-                let mask = u128::from(*word >> bit & 1).wrapping_neg();
-                *power ^= table[(*word >> 4) as usize % K] & mask;
+/// Portable twin of the kernels: adds to each symbol of `blocks` what its row makes of the secret.
+pub(crate) fn portable_add_rows<const LARGE: bool>(
+    secret: &Secret,
+    stream: &Stream,
+    blocks: &mut [u128; GROUP],
+) {
+    let mut columns =
+        (0..WORDS).map(|word| (stream[word / 8] >> (16 * (word % 8))) as usize % COLUMNS);
+    for symbol in blocks.as_chunks_mut::<SYMBOL>().0 {
+        let sums = POWERS.map(|count| {
+            let mut sum = [0; SYMBOL];
+            for column in columns.by_ref().take(count) {
+                add(&mut sum, &secret[column].0);
             }
+            sum
+        });
+        let mut total = [0; SYMBOL];
+        for sum in sums.iter().rev() {
+            total = times_y::<LARGE>(total);
+            add(&mut total, sum);
         }
-        *block ^= horner(powers);
+        add(symbol, &total);
     }
 }
 
-/// Sum of `a^j * powers[j]`, nibble by nibble.
-fn horner(powers: [u128; 4]) -> u128 {
+fn add(to: &mut [u128; SYMBOL], with: &[u128; SYMBOL]) {
+    for (to, with) in to.iter_mut().zip(with) {
+        *to ^= with;
+    }
+}
+
+fn times_y<const LARGE: bool>([x0, x1, x2, x3]: [u128; SYMBOL]) -> [u128; SYMBOL] {
+    let of_y2 = if LARGE { times_a(x3) } else { 0 };
+    [x3, x0 ^ x3, x1 ^ of_y2, x2]
+}
+
+/// The generator a of F_16 (a^4 = a + 1) times every nibble.
+fn times_a(x: u128) -> u128 {
     const LOW: u128 = u128::from_le_bytes([0x11; 16]);
-    powers.into_iter().rev().fold(0, |sum, power| {
-        let carry = sum >> 3 & LOW;
-        (sum & (LOW * 7)) << 1 ^ carry ^ carry << 1 ^ power
-    })
+    let carry = x >> 3 & LOW;
+    (x & (LOW * 7)) << 1 ^ carry ^ carry << 1
 }

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use super::params::{K, LOG_BIN, TREES};
+use super::code::Secret;
+use super::params::{LOG_BIN, TREES};
 use super::tree::{Grower, Leaves};
 use super::{
     CHOICE, GROUP, Party, Public, Round, Rounds, Sums, TWEAK, clear_choices, last_level_pads,
@@ -38,7 +39,7 @@ struct Receiver {
 #[derive(Zeroize, ZeroizeOnDrop)]
 struct ReceiverRound {
     large: bool,
-    base: Box<[u128; K]>,
+    base: Box<Secret>,
     bins: Vec<Bin>,
 }
 
@@ -84,7 +85,7 @@ impl Bin {
 }
 
 impl Round for ReceiverRound {
-    fn base(&self) -> &[u128; K] {
+    fn base(&self) -> &Secret {
         &self.base
     }
 

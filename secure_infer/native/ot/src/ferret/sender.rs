@@ -3,7 +3,8 @@
 use rand_core::CryptoRng;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use super::params::{K, LOG_BIN, TREES};
+use super::code::Secret;
+use super::params::{LOG_BIN, TREES};
 use super::tree::{self, Grower, Leaves};
 use super::{
     CHOICE, GROUP, Party, Public, ROOTS, Round, Rounds, Sums, TWEAK, clear_choices,
@@ -49,7 +50,7 @@ struct Roots {
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub(super) struct SenderRound {
     large: bool,
-    base: Box<[u128; K]>,
+    base: Box<Secret>,
     roots: Vec<u128>,
     /// What hides the sums of the trees, tree by tree, in the order of the message.
     masks: Vec<u128>,
@@ -57,7 +58,7 @@ pub(super) struct SenderRound {
 }
 
 impl Round for SenderRound {
-    fn base(&self) -> &[u128; K] {
+    fn base(&self) -> &Secret {
         &self.base
     }
 
