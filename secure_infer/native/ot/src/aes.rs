@@ -9,7 +9,7 @@
 //! - [`AesKey::tmmo`]: H(x, i) = pi(pi(x) ^ i) ^ pi(x) with pi = AES under a *public* key. In the ideal
 //!   cipher model it is tweakable circular correlation robust, with Delta of 128 bits of entropy. Two AES
 //!   calls per hash.
-//! - [`AesKey::mmo_bits_of_16`]: one bit of pi(y) ^ y for y = w + x*Delta, all x of F_16. One AES call per hash.
+//! - [`AesKey::mmo_bits_of_16`]: bit x of pi(y) ^ y for y = w + x*Delta, all x of F_16. One AES call per hash.
 //! - [`AesKey::mmo_bits_of_4_by_4`]: sixteen bits of pi(y) ^ y for y = w + x*Delta, all x of F_4, of two OTs; sum
 //!   i of the 16 is one bit of hash i / 4 of the first OT plus one of hash i % 4 of the second, and each bit of a
 //!   hash is used once.
@@ -68,7 +68,7 @@ impl AesKey {
         backend.mmo(self, blocks);
     }
 
-    /// Bit x of `out[k]`: lowest bit of pi(y) ^ y for y = `blocks[k] ^ multiples[x]`.
+    /// Bit x of `out[k]`: bit x of pi(y) ^ y for y = `blocks[k] ^ multiples[x]`.
     pub(crate) fn mmo_bits_of_16(
         &self,
         backend: Backend,
@@ -198,7 +198,7 @@ pub(crate) fn portable_mmo_bits_of_16(
         portable_encrypt(&cipher, &mut hashes);
         *bits = 0;
         for (x, (hash, multiple)) in hashes.iter().zip(multiples).enumerate() {
-            *bits |= (((hash ^ block ^ multiple) & 1) as u16) << x;
+            *bits |= (hash ^ block ^ multiple) as u16 & 1 << x;
         }
     }
     hashes.zeroize();

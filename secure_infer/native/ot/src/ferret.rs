@@ -59,6 +59,7 @@ pub(crate) mod code;
 pub(crate) mod params;
 mod receiver;
 mod sender;
+mod stock;
 pub(crate) mod tree;
 
 pub use receiver::FerretReceiver;
@@ -71,6 +72,9 @@ use tree::{Grower, Leaves};
 /// Groups of a tree, and of a round.
 const TREE_GROUPS: usize = BIN / GROUP;
 const ROUND_GROUPS: usize = TREES * TREE_GROUPS;
+/// Groups that a kind's first call makes at least, and groups that a call makes at most: the more, the rarer a table is
+/// fetched into the cache.
+const BATCHES: [usize; 2] = [1 << 6, 1 << 11];
 /// Random OTs that one round takes for its trees.
 const TREE_OTS: usize = TREES * LOG_BIN;
 
@@ -112,26 +116,70 @@ const fn new_trees(first: usize, count: usize) -> usize {
     (first + count).div_ceil(TREE_GROUPS) - first.div_ceil(TREE_GROUPS)
 }
 
-/// Bytes of sums for the next `count` groups of a kind, from where the rounds of both kinds are; moves on.
-fn sums_len(places: &mut [usize; 2], large: bool, mut count: usize) -> usize {
-    let (kind, mut len) = (usize::from(large), 0);
-    while count > 0 {
-        let left = usable(large).saturating_sub(places[kind]);
-        let step = left.min(count);
-        if step > 0 {
-            len += new_trees(places[kind], step) * tree_len(large);
-            places[kind] += step;
-            count -= step;
-            continue;
+/// Where one kind of OTs is, which both parties know.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Groups of the round that are used; all of them before the first round.
+    next: usize,
+    /// Groups ever made for calls.
+    made: usize,
+}
+
+impl Place {
+    /// Groups that calls may use of this round.
+    fn ready(self, large: bool) -> usize {
+        usable(large).saturating_sub(self.next)
+    }
+
+    /// Groups that are made together when a call wants OTs and has none: as many as were made before, so that few are
+    /// left over in the end, and as this round still has.
+    fn batch(self, large: bool) -> usize {
+        let [first, largest] = BATCHES;
+        self.made.clamp(first, largest).min(self.ready(large))
+    }
+}
+
+/// Bytes of sums for the batches that give `missing` OTs of a kind, from where both kinds are; moves on.
+fn batches_len(places: &mut [Place; 2], large: bool, missing: usize) -> usize {
+    let (kind, mut len, mut made) = (usize::from(large), 0, 0);
+    while made < missing {
+        if places[kind].ready(large) == 0 {
+            len += round_len(places, large);
         }
-        if large {
-            len += sums_len(places, false, TREE_OTS / GROUP);
-        }
-        let rest = ROUND_GROUPS - places[kind];
-        len += new_trees(places[kind], rest) * tree_len(large);
-        places[kind] = 0;
+        let groups = places[kind].batch(large);
+        places[kind].made += groups;
+        len += groups_len(places, large, groups);
+        made += groups * GROUP;
     }
     len
+}
+
+/// The same for `count` groups.
+fn groups_len(places: &mut [Place; 2], large: bool, mut count: usize) -> usize {
+    let (kind, mut len) = (usize::from(large), 0);
+    while count > 0 {
+        if places[kind].ready(large) == 0 {
+            len += round_len(places, large);
+        }
+        let step = places[kind].ready(large).min(count);
+        len += new_trees(places[kind].next, step) * tree_len(large);
+        places[kind].next += step;
+        count -= step;
+    }
+    len
+}
+
+/// The same for what a new round of a kind starts from.
+fn round_len(places: &mut [Place; 2], large: bool) -> usize {
+    let ots = if large {
+        groups_len(places, false, TREE_OTS / GROUP)
+    } else {
+        0
+    };
+    let place = &mut places[usize::from(large)];
+    let rest = new_trees(place.next, ROUND_GROUPS - place.next);
+    place.next = 0;
+    ots + rest * tree_len(large)
 }
 
 /// Bytes of the receiver's corrections when a connection is set up; `tables`: for one-of-sixteen OTs, too.
@@ -232,8 +280,8 @@ struct Supply<R> {
     large: bool,
     #[zeroize(skip)]
     round: Option<R>,
-    /// Groups of the round that are used; all of them before the first round.
-    next: usize,
+    #[zeroize(skip)]
+    place: Place,
     /// Groups ever used.
     used: u64,
     /// One per thread.
@@ -272,7 +320,10 @@ impl<R: Round> Supply<R> {
         Self {
             large,
             round: None,
-            next: ROUND_GROUPS,
+            place: Place {
+                next: ROUND_GROUPS,
+                made: 0,
+            },
             used: 0,
             scratch: (0..workers.threads()).map(|_| Scratch::new()).collect(),
         }
@@ -280,17 +331,17 @@ impl<R: Round> Supply<R> {
 
     fn begin(&mut self, round: R) {
         self.round = Some(round);
-        self.next = 0;
+        self.place.next = 0;
     }
 
     /// Groups that calls may use of this round.
     fn ready(&self) -> usize {
-        usable(self.large).saturating_sub(self.next)
+        self.place.ready(self.large)
     }
 
     /// Groups of this round, with those that the next one starts from.
     fn left(&self) -> usize {
-        ROUND_GROUPS - self.next
+        ROUND_GROUPS - self.place.next
     }
 
     /// Makes as many groups as there is room for in `out`, of which there must be so many, tree by tree, and has them
@@ -305,8 +356,9 @@ impl<R: Round> Supply<R> {
         deliver: impl Fn(&mut Made<'_>, O) + Sync,
     ) {
         let Some(round) = &mut self.round else { return };
-        let first = self.next.div_ceil(TREE_GROUPS);
-        let trees = first..first + new_trees(self.next, out.len());
+        let next = self.place.next;
+        let first = next.div_ceil(TREE_GROUPS);
+        let trees = first..first + new_trees(next, out.len());
         let len = trees.len() * tree_len(self.large);
         let room = match sums {
             Sums::Tell(message) => {
@@ -324,7 +376,7 @@ impl<R: Round> Supply<R> {
         let round = &*round;
         let mut sums = room.chunks_mut(tree_len(self.large));
         let mut segments = Vec::with_capacity(out.len() / TREE_GROUPS + 2);
-        let (mut at, end) = (self.next, self.next + out.len());
+        let (mut at, end) = (next, next + out.len());
         while at < end {
             let groups = (TREE_GROUPS - at % TREE_GROUPS).min(end - at);
             let is_new = at.is_multiple_of(TREE_GROUPS);
@@ -335,7 +387,7 @@ impl<R: Round> Supply<R> {
             });
             at += groups;
         }
-        let (large, used) = (self.large, self.used.wrapping_sub(self.next as u64));
+        let (large, used) = (self.large, self.used.wrapping_sub(next as u64));
         let work = |scratch: &mut Scratch, segment: Segment<'_, O>| {
             let tree = segment.first / TREE_GROUPS;
             let grower = public.grower(large);
@@ -352,8 +404,8 @@ impl<R: Round> Supply<R> {
             }
         };
         public.workers.each_with(&mut self.scratch, segments, work);
-        self.used += (end - self.next) as u64;
-        self.next = end;
+        self.used += (end - next) as u64;
+        self.place.next = end;
     }
 }
 
@@ -368,9 +420,21 @@ impl<P: Party> Rounds<P> {
         }
     }
 
-    fn message_len(&self, kind: OtKind, n: usize) -> usize {
-        let mut places = self.supplies.each_ref().map(|supply| supply.next);
-        sums_len(&mut places, is_large(kind), n.div_ceil(GROUP))
+    /// Bytes of the sender's message for OTs of a kind, `missing` of which are not in stock.
+    fn message_len(&self, kind: OtKind, missing: usize) -> usize {
+        let mut places = self.supplies.each_ref().map(|supply| supply.place);
+        batches_len(&mut places, is_large(kind), missing)
+    }
+
+    /// OTs of the next batch of a kind, which the next call of [`Self::groups`] makes; begins a round for them if it must.
+    fn batch(&mut self, large: bool, sums: &mut Sums<'_>) -> usize {
+        if self.supplies[usize::from(large)].ready() == 0 {
+            self.begin(large, sums);
+        }
+        let place = &mut self.supplies[usize::from(large)].place;
+        let groups = place.batch(large);
+        place.made += groups;
+        groups * GROUP
     }
 
     fn check_set_up(&self, kind: OtKind) -> Result<(), OtError> {

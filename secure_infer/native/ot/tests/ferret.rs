@@ -157,12 +157,34 @@ fn calls_of_any_size_and_order_chosen_pad_agrees() {
 }
 
 #[test]
+fn what_is_left_of_a_batch_takes_no_message() {
+    let mut pair = pair(11);
+    for kind in KINDS {
+        let lens =
+            [1, 100, 16_283, 1, 16_383, 32_768, 1].map(|n| make(&mut pair, kind, n, 32).sums.len());
+        // Batches of 2^14, 2^14 and 2^15 OTs, then one of 2^16; over F_16, a round's random OTs before all.
+        let tree = if kind == OtKind::RandomOt {
+            11 * 16
+        } else {
+            13 * 16
+        };
+        let batch = |ots: usize| ots / 2048 * tree;
+        assert_eq!(lens[1..3], [0, 0]);
+        assert_eq!(
+            lens[3..],
+            [batch(1 << 14), 0, batch(1 << 15), batch(1 << 16)]
+        );
+        assert!(lens[0] >= batch(1 << 14));
+    }
+}
+
+#[test]
 fn more_ots_than_a_round_makes_begin_the_next_one() {
     let mut pair = pair(3);
     let ots = make(&mut pair, OtKind::RandomOt, 5_000_000, 32);
     assert_eq!(ots.wrong, []);
-    // All trees of one round, and those of 5,000,000 - (4,194,304 - 284,672) OTs of the next one.
-    assert_eq!(ots.sums.len(), 11 * 16 * (2048 + 533));
+    // All trees of one round, and those of three batches for 5,000,000 - (4,194,304 - 284,672) OTs of the next one.
+    assert_eq!(ots.sums.len(), 11 * 16 * (2048 + 3 * 256));
     assert_eq!(make(&mut pair, OtKind::OneOf16, 5_000_000, 1).wrong, []);
     assert_eq!(make(&mut pair, OtKind::RandomOt, 300, 32).wrong, []);
 }
@@ -220,8 +242,8 @@ fn two_connections_share_no_message_and_no_ot() {
 fn a_changed_sum_spoils_the_bin_of_its_tree() {
     for (kind, blocks) in [(OtKind::RandomOt, 11), (OtKind::OneOf16, 13)] {
         let mut pair = pair(7);
-        // The first call over F_16 begins with the random OTs of the trees.
-        make(&mut pair, kind, 2048, 32);
+        // The first call over F_16 begins with the random OTs of the trees. A batch has 8 trees.
+        make(&mut pair, kind, 8 * 2048, 32);
         let ots = make_with(&mut pair, kind, 8 * 2048, 32, |sums| {
             assert_eq!(sums.len(), 8 * 16 * blocks);
             sums[16 * 5 * blocks] ^= 1;
@@ -281,11 +303,11 @@ fn wrong_lengths_and_kinds_are_refused_and_nothing_is_consumed() {
         receiver.one_of_16(5, &[], &mut sent, &mut [0; 5], &mut [0; 4]),
         length("pads of one-of-sixteen OTs", 5, 4)
     );
-    for got in [0, 175, 177] {
+    for got in [0, 1407, 1409] {
         let sums = vec![0; got];
         assert_eq!(
             receiver.random_ot(5, 8, &sums, &mut sent, &mut [0; 5], &mut [0; 5]),
-            length("sums of trees", 176, got)
+            length("sums of trees", 8 * 176, got)
         );
     }
     assert!(sent.is_empty());

@@ -1,7 +1,8 @@
 //! Where the time of one session goes: both parties in one process, random parameters, no network.
 //!
-//! `cargo run --release -p blindread-protocol --example profile -- program.json [softspoken|ferret]`
-//! prints seconds and bytes per phase and operation for both parties.
+//! `cargo run --release -p blindread-protocol --example profile -- program.json [softspoken|ferret] [tickets]`
+//! prints seconds and bytes per phase and operation for both parties, of the last of so many tickets: what comes first
+//! pays for fresh memory.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -49,6 +50,12 @@ impl Timed {
     fn entry(&mut self) -> &mut (Duration, Duration, usize) {
         let op = self.plan.program().steps()[self.now.1].kind_name();
         self.book.entry((self.now.0 as u8, op)).or_default()
+    }
+
+    /// Forgets what was booked.
+    fn begin(&mut self) {
+        self.book.clear();
+        self.since = Instant::now();
     }
 
     fn print(&self, who: &str) {
@@ -105,6 +112,10 @@ fn main() {
         engine,
         workers: Workers::one(),
     };
+    let tickets = std::env::args()
+        .nth(3)
+        .map_or(1, |n| n.parse().expect("a number"))
+        .max(1);
     let (h, d) = pair();
     let (plan_d, options_d) = (plan.clone(), options.clone());
     let developer = thread::spawn(move || {
@@ -112,8 +123,11 @@ fn main() {
         let mut session =
             developer::Session::setup(&mut d, plan_d, parameters, secrets, options_d, [4; 32])
                 .expect("setup");
-        let ticket = session.prepare(&mut d, 0, [5; 32]).expect("offline");
-        session.infer(&mut d, ticket, 0.0, [6; 32]).expect("online");
+        for number in 0..tickets {
+            d.begin();
+            let ticket = session.prepare(&mut d, number, [5; 32]).expect("offline");
+            session.infer(&mut d, ticket, 0.0, [6; 32]).expect("online");
+        }
         d.enter(Phase::Online, 0);
         d
     });
@@ -122,17 +136,18 @@ fn main() {
     let mut session =
         hospital::Session::setup(&mut h, plan.clone(), hints, [7; 32], options, [3; 32])
             .expect("setup");
-    let start = Instant::now();
-    let ticket = session.prepare(&mut h, 0, [8; 32]).expect("offline");
-    let offline = start.elapsed().as_secs_f64();
-    let start = Instant::now();
-    session.infer(&mut h, ticket, &image).expect("online");
-    let online = start.elapsed().as_secs_f64();
+    println!("{} comparisons", plan.program().relu_count());
+    for number in 0..tickets {
+        h.begin();
+        let start = Instant::now();
+        let ticket = session.prepare(&mut h, number, [8; 32]).expect("offline");
+        let offline = start.elapsed().as_secs_f64();
+        let start = Instant::now();
+        session.infer(&mut h, ticket, &image).expect("online");
+        let online = start.elapsed().as_secs_f64();
+        println!("ticket {number}: offline {offline:.2} s, online {online:.2} s");
+    }
     h.enter(Phase::Online, 0);
-    println!(
-        "{} comparisons, offline {offline:.2} s, online {online:.2} s",
-        plan.program().relu_count()
-    );
     h.print("hospital");
     developer.join().expect("developer").print("developer");
 }

@@ -53,7 +53,7 @@ pub(crate) const LOCALITY: usize = 10;
 
 /// The parameters as text, for both parties to compare.
 pub const PARAMETERS: &str =
-    "primal k=2^18 t=2^11 bin=2^11 d=10 in symbols of 4, sums with the OTs";
+    "primal k=2^18 t=2^11 bin=2^11 d=10 in symbols of 4, batches up to 2^19";
 
 #[cfg(test)]
 mod tests {

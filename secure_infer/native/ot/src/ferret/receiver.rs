@@ -6,6 +6,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::code::Secret;
 use super::params::{LOG_BIN, TREES};
+use super::stock::Stock;
 use super::tree::{Grower, Leaves};
 use super::{
     CHOICE, GROUP, Party, Public, Round, Rounds, Sums, TWEAK, clear_choices, last_level_pads,
@@ -28,6 +29,10 @@ use crate::softspoken::{OtReceiver, pad_mask};
 /// ```
 pub struct FerretReceiver {
     rounds: Rounds<Receiver>,
+    /// Entries of one-of-sixteen OTs and their pads.
+    entries: [Stock<u8>; 2],
+    choices: Stock<u8>,
+    pads: Stock<u32>,
 }
 
 struct Receiver {
@@ -161,7 +166,44 @@ impl FerretReceiver {
         let (key, workers) = (bootstrap.hash_key(), bootstrap.workers());
         Self {
             rounds: Rounds::new(key, workers, Receiver { trees: 0 }, [Some(bits), nibbles]),
+            entries: [Stock::new(), Stock::new()],
+            choices: Stock::new(),
+            pads: Stock::new(),
         }
+    }
+
+    /// A batch of one-of-sixteen OTs.
+    fn make_entries(&mut self, sums: &mut Sums<'_>) {
+        let count = self.rounds.batch(true, sums);
+        let [omega, pads] =
+            (self.entries.each_mut()).map(|stock| stock.refill(count).chunks_mut(GROUP));
+        let public = self.rounds.public.clone();
+        let out = omega.zip(pads);
+        self.rounds.groups(true, out, sums, |made, (omega, pads)| {
+            let Public { backend, pick, .. } = &*public;
+            take_choices(made.blocks, omega);
+            pick.mmo(*backend, made.blocks);
+            for ((pad, hash), omega) in pads.iter_mut().zip(made.blocks.iter()).zip(&*omega) {
+                *pad = (*hash as u16 >> omega) as u8 & 1;
+            }
+        });
+    }
+
+    /// A batch of random OTs.
+    fn make_pads(&mut self, sums: &mut Sums<'_>) {
+        let count = self.rounds.batch(false, sums);
+        let choices = self.choices.refill(count).chunks_mut(GROUP);
+        let out = choices.zip(self.pads.refill(count).chunks_mut(GROUP));
+        let public = self.rounds.public.clone();
+        self.rounds
+            .groups(false, out, sums, |made, (choices, pads)| {
+                let Public { backend, hash, .. } = &*public;
+                take_choices(made.blocks, choices);
+                hash.tmmo(*backend, TWEAK, made.tweak, made.blocks);
+                for (pad, hash) in pads.iter_mut().zip(made.blocks.iter()) {
+                    *pad = *hash as u32;
+                }
+            });
     }
 
     /// Checks the sums for `n` OTs of a kind, and that it was set up.
@@ -187,7 +229,11 @@ fn take_choices(v: &[u128; GROUP], u: &mut [u8]) {
 
 impl OtReceiverEngine for FerretReceiver {
     fn message_len(&self, kind: OtKind, n: usize) -> usize {
-        self.rounds.message_len(kind, n)
+        let left = match kind {
+            OtKind::OneOf16 => self.entries[0].left(),
+            OtKind::RandomOt => self.pads.left(),
+        };
+        self.rounds.message_len(kind, n.saturating_sub(left))
     }
 
     fn one_of_16(
@@ -201,18 +247,17 @@ impl OtReceiverEngine for FerretReceiver {
         check_len("omega of one-of-sixteen OTs", n, omega.len())?;
         check_len("pads of one-of-sixteen OTs", n, pads.len())?;
         self.check(OtKind::OneOf16, n, received)?;
-        let public = self.rounds.public.clone();
-        let out = omega.chunks_mut(GROUP).zip(pads.chunks_mut(GROUP));
-        let mut sums = Sums::Learn(received);
-        self.rounds
-            .groups(true, out, &mut sums, |made, (omega, pads)| {
-                let Public { backend, pick, .. } = &*public;
-                take_choices(made.blocks, omega);
-                pick.mmo(*backend, made.blocks);
-                for (pad, hash) in pads.iter_mut().zip(made.blocks.iter()) {
-                    *pad = *hash as u8 & 1;
-                }
-            });
+        let (mut sums, mut missing) = (Sums::Learn(received), n);
+        while missing > 0 {
+            if self.entries[0].left() == 0 {
+                self.make_entries(&mut sums);
+            }
+            let count = missing.min(self.entries[0].left());
+            for (stock, out) in self.entries.iter_mut().zip([&mut *omega, &mut *pads]) {
+                stock.take(&mut out[n - missing..][..count]);
+            }
+            missing -= count;
+        }
         Ok(())
     }
 
@@ -229,18 +274,18 @@ impl OtReceiverEngine for FerretReceiver {
         check_len("pads of random OTs", n, pads.len())?;
         let mask = pad_mask(bits)?;
         self.check(OtKind::RandomOt, n, received)?;
-        let public = self.rounds.public.clone();
-        let out = choices.chunks_mut(GROUP).zip(pads.chunks_mut(GROUP));
-        let mut sums = Sums::Learn(received);
-        self.rounds
-            .groups(false, out, &mut sums, |made, (choices, pads)| {
-                let Public { backend, hash, .. } = &*public;
-                take_choices(made.blocks, choices);
-                hash.tmmo(*backend, TWEAK, made.tweak, made.blocks);
-                for (pad, hash) in pads.iter_mut().zip(made.blocks.iter()) {
-                    *pad = *hash as u32 & mask;
-                }
-            });
+        let (mut sums, mut missing) = (Sums::Learn(received), n);
+        while missing > 0 {
+            if self.pads.left() == 0 {
+                self.make_pads(&mut sums);
+            }
+            let count = missing.min(self.pads.left());
+            self.choices.take(&mut choices[n - missing..][..count]);
+            let now = &mut pads[n - missing..][..count];
+            self.pads.take(now);
+            now.iter_mut().for_each(|pad| *pad &= mask);
+            missing -= count;
+        }
         Ok(())
     }
 }

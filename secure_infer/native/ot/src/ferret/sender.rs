@@ -5,6 +5,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::code::Secret;
 use super::params::{LOG_BIN, TREES};
+use super::stock::Stock;
 use super::tree::{self, Grower, Leaves};
 use super::{
     CHOICE, GROUP, Party, Public, ROOTS, Round, Rounds, Sums, TWEAK, clear_choices,
@@ -28,6 +29,8 @@ use crate::softspoken::{OtSender, pad_mask, random_ot_len};
 /// ```
 pub struct FerretSender {
     rounds: Rounds<Sender>,
+    tables: Stock<u16>,
+    pads: [Stock<u32>; 2],
 }
 
 /// Delta, and where trees begin.
@@ -163,13 +166,55 @@ impl FerretSender {
         let (key, workers) = (bootstrap.hash_key(), bootstrap.workers());
         Ok(Self {
             rounds: Rounds::new(key, workers, party, [Some(bits), nibbles]),
+            tables: Stock::new(),
+            pads: [Stock::new(), Stock::new()],
         })
+    }
+
+    /// A batch of one-of-sixteen OTs.
+    fn make_tables(&mut self, sums: &mut Sums<'_>) {
+        let tables = self.tables.refill(self.rounds.batch(true, sums));
+        let (public, multiples) = (
+            self.rounds.public.clone(),
+            self.rounds.party.multiples.clone(),
+        );
+        let out = tables.chunks_mut(GROUP);
+        self.rounds.groups(true, out, sums, |made, tables| {
+            let Public { backend, pick, .. } = &*public;
+            pick.mmo_bits_of_16(*backend, made.blocks, &multiples, tables);
+        });
+    }
+
+    /// A batch of random OTs.
+    fn make_pads(&mut self, sums: &mut Sums<'_>) {
+        let count = self.rounds.batch(false, sums);
+        let [first, second] =
+            (self.pads.each_mut()).map(|pads| pads.refill(count).chunks_mut(GROUP));
+        let (public, delta) = (self.rounds.public.clone(), self.rounds.party.multiples[1]);
+        let out = first.zip(second);
+        self.rounds
+            .groups(false, out, sums, |made, (first, second)| {
+                let Public { backend, hash, .. } = &*public;
+                for (other, block) in made.other.iter_mut().zip(made.blocks.iter()) {
+                    *other = block ^ delta;
+                }
+                for (blocks, pads) in [(&mut *made.blocks, first), (&mut *made.other, second)] {
+                    hash.tmmo(*backend, TWEAK, made.tweak, blocks);
+                    for (pad, hash) in pads.iter_mut().zip(blocks.iter()) {
+                        *pad = *hash as u32;
+                    }
+                }
+            });
     }
 }
 
 impl OtSenderEngine for FerretSender {
     fn message_len(&self, kind: OtKind, n: usize) -> usize {
-        self.rounds.message_len(kind, n)
+        let left = match kind {
+            OtKind::OneOf16 => self.tables.left(),
+            OtKind::RandomOt => self.pads[0].left(),
+        };
+        self.rounds.message_len(kind, n.saturating_sub(left))
     }
 
     fn one_of_16(
@@ -177,19 +222,20 @@ impl OtSenderEngine for FerretSender {
         n: usize,
         received: &[u8],
         sent: &mut Vec<u8>,
-        pads: &mut [u16],
+        mut pads: &mut [u16],
     ) -> Result<(), OtError> {
         check_len("message of the receiver", 0, received.len())?;
         check_len("pads of one-of-sixteen OTs", n, pads.len())?;
         self.rounds.check_set_up(OtKind::OneOf16)?;
-        let public = self.rounds.public.clone();
-        let multiples = self.rounds.party.multiples.clone();
-        let (out, mut sums) = (pads.chunks_mut(GROUP), Sums::Tell(sent));
-        self.rounds.groups(true, out, &mut sums, |made, pads| {
-            let Public { backend, pick, .. } = &*public;
-            let blocks = &made.blocks[..pads.len()];
-            pick.mmo_bits_of_16(*backend, blocks, &multiples, pads);
-        });
+        let mut sums = Sums::Tell(sent);
+        while !pads.is_empty() {
+            if self.tables.left() == 0 {
+                self.make_tables(&mut sums);
+            }
+            let (now, later) = pads.split_at_mut(pads.len().min(self.tables.left()));
+            self.tables.take(now);
+            pads = later;
+        }
         Ok(())
     }
 
@@ -199,28 +245,25 @@ impl OtSenderEngine for FerretSender {
         bits: u32,
         received: &[u8],
         sent: &mut Vec<u8>,
-        [pads0, pads1]: [&mut [u32]; 2],
+        mut pads: [&mut [u32]; 2],
     ) -> Result<(), OtError> {
         let mask = pad_mask(bits)?;
         check_len("message of the receiver", 0, received.len())?;
-        check_len("pads of choice 0", n, pads0.len())?;
-        check_len("pads of choice 1", n, pads1.len())?;
-        let (public, delta) = (self.rounds.public.clone(), self.rounds.party.multiples[1]);
-        let out = pads0.chunks_mut(GROUP).zip(pads1.chunks_mut(GROUP));
-        let mut sums = Sums::Tell(sent);
-        self.rounds
-            .groups(false, out, &mut sums, |made, (pads0, pads1)| {
-                let Public { backend, hash, .. } = &*public;
-                for (other, block) in made.other.iter_mut().zip(made.blocks.iter()) {
-                    *other = block ^ delta;
-                }
-                for (blocks, pads) in [(&mut *made.blocks, pads0), (&mut *made.other, pads1)] {
-                    hash.tmmo(*backend, TWEAK, made.tweak, blocks);
-                    for (pad, hash) in pads.iter_mut().zip(blocks.iter()) {
-                        *pad = *hash as u32 & mask;
-                    }
-                }
-            });
+        check_len("pads of choice 0", n, pads[0].len())?;
+        check_len("pads of choice 1", n, pads[1].len())?;
+        let (mut sums, mut missing) = (Sums::Tell(sent), n);
+        while missing > 0 {
+            if self.pads[0].left() == 0 {
+                self.make_pads(&mut sums);
+            }
+            let count = missing.min(self.pads[0].left());
+            for (stock, pads) in self.pads.iter_mut().zip(&mut pads) {
+                let now = &mut pads[n - missing..][..count];
+                stock.take(now);
+                now.iter_mut().for_each(|pad| *pad &= mask);
+            }
+            missing -= count;
+        }
         Ok(())
     }
 }
@@ -242,6 +285,10 @@ impl FerretSender {
         std::sync::Arc::get_mut(&mut self.rounds.public)
             .unwrap()
             .backend = backend;
+    }
+
+    pub(super) fn places(&self) -> [super::Place; 2] {
+        self.rounds.supplies.each_ref().map(|supply| supply.place)
     }
 
     pub(super) fn ready(&self) -> [usize; 2] {

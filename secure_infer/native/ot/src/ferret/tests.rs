@@ -25,9 +25,8 @@ fn check(
     large: bool,
     groups: usize,
 ) -> (Vec<u8>, Vec<u8>) {
-    let kind = [OtKind::RandomOt, OtKind::OneOf16][usize::from(large)];
-    let expected = sender.message_len(kind, groups * GROUP);
-    assert_eq!(receiver.message_len(kind, groups * GROUP), expected);
+    let mut places = sender.places();
+    let expected = groups_len(&mut places, large, groups);
     let mut sums = Vec::new();
     let (w, multiples) = sender.samples(large, groups, &mut sums);
     assert_eq!(sums.len(), expected);

@@ -1,6 +1,6 @@
 //! The AES kernels, written once over [`Vector`] and compiled for each register width.
 
-use super::vector::{Keys, Vector, encrypt};
+use super::vector::{Keys, Vector, encrypt, rounds};
 use crate::aes::AesKey;
 use crate::planes::CHUNK;
 
@@ -162,9 +162,9 @@ pub(super) unsafe fn mmo<V: Vector>(key: &AesKey, blocks: &mut [u128]) {
     }
 }
 
-/// pi(x) ^ x, [`OTS`] OTs at a time, four registers of each. Lane l of register j of an OT has entry
-/// x = (l + 1) * p - 1 - j, where p is the number of registers per OT, so that doubling and adding lowest bits
-/// leaves the bits of lane l in order.
+/// Bit x of `out[k]`: bit x of pi(y) ^ y for y = `blocks[k] ^ multiples[x]`, [`OTS`] OTs at a time, four registers of each.
+/// Register r of an OT has in its lanes the next V::BLOCKS entries; every entry has a bit of its own, so that they
+/// add up without moving.
 ///
 /// # Safety
 /// The features of `V`.
@@ -175,62 +175,48 @@ pub(super) unsafe fn bits_of_16<V: Vector>(
     multiples: &[u128; 16],
     out: &mut [u16],
 ) {
-    let registers = 16 / V::BLOCKS;
+    // What is added to a word comes first, with the first round key; the part of y in the result comes last.
     let mut table = [0; 16];
-    for (at, entry) in table.iter_mut().enumerate() {
-        *entry = multiples[(at % V::BLOCKS + 1) * registers - 1 - at / V::BLOCKS];
+    let mut own = 0;
+    for (x, (entry, multiple)) in table.iter_mut().zip(multiples).enumerate() {
+        *entry = multiple ^ key.round_keys[0];
+        own |= *multiple as u16 & 1 << x;
     }
-    // SAFETY: features, by the contract of this function; registers of `table` are loaded at multiples of
+    let single: [u128; 16] = std::array::from_fn(|x| 1 << x);
+    // SAFETY: features, by the contract of this function; registers of `table` and `single` are loaded at multiples of
     // V::BLOCKS below 16; `lanes` has room for the widest register.
     unsafe {
         let keys = Keys::<V>::new(&key.round_keys);
-        let lowest = V::broadcast(&1);
         for (blocks, out) in blocks.chunks(OTS).zip(out.chunks_mut(OTS)) {
-            let mut words = [lowest; OTS];
-            let mut bits = [lowest.xor(lowest); OTS];
+            let mut words = [V::broadcast(&0); OTS];
+            let mut bits = words;
             for (k, word) in words.iter_mut().enumerate() {
                 *word = V::broadcast(&blocks[k.min(blocks.len() - 1)]);
             }
-            for group in 0..registers / 4 {
-                let inputs = words_plus_multiples(&words, &table, group);
-                let mut state = inputs;
-                encrypt(&keys, &mut state);
-                for (k, (block, input)) in state.iter().zip(inputs).enumerate() {
-                    let sum = bits[k / 4];
-                    bits[k / 4] = sum.add(sum).xor(block.xor(input).and(lowest));
+            for first in (0..16).step_by(4 * V::BLOCKS) {
+                let mut state = [words[0]; 4 * OTS];
+                for r in 0..4 {
+                    let entries = V::load(&raw const table[first + r * V::BLOCKS]);
+                    for (ot, word) in words.iter().enumerate() {
+                        state[4 * ot + r] = word.xor(entries);
+                    }
+                }
+                rounds(&keys, &mut state);
+                for r in 0..4 {
+                    let mask = V::load(&raw const single[first + r * V::BLOCKS]);
+                    for (ot, bits) in bits.iter_mut().enumerate() {
+                        *bits = bits.xor(state[4 * ot + r].and(mask));
+                    }
                 }
             }
-            for (bits, out) in bits.iter().zip(out) {
+            for ((bits, block), out) in bits.iter().zip(blocks).zip(out) {
                 let mut lanes = [0; MAX_BLOCKS];
                 bits.store(lanes.as_mut_ptr());
-                *out = 0;
-                for (l, lane) in lanes[..V::BLOCKS].iter().enumerate() {
-                    *out |= (*lane as u16) << (l * registers);
-                }
+                let sum = lanes.iter().fold(0, |sum, lane| sum ^ *lane as u16);
+                *out = sum ^ own ^ *block as u16;
             }
         }
     }
-}
-
-/// # Safety
-/// The features of `V`; (4 * group + 4) * V::BLOCKS <= 16.
-#[inline(always)]
-unsafe fn words_plus_multiples<V: Vector>(
-    words: &[V; OTS],
-    table: &[u128; 16],
-    group: usize,
-) -> [V; 4 * OTS] {
-    let mut state = [words[0]; 4 * OTS];
-    for k in 0..4 {
-        // SAFETY: the contract of this function.
-        unsafe {
-            let multiple = V::load(table.as_ptr().add((4 * group + k) * V::BLOCKS));
-            for (ot, word) in words.iter().enumerate() {
-                state[4 * ot + k] = word.xor(multiple);
-            }
-        }
-    }
-    state
 }
 
 /// Bit i of `out[k]`: bit i of pi(x) ^ x for x = `first[k]` ^ `multiples[i / 4]`, plus the same for

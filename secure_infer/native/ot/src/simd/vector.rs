@@ -177,6 +177,18 @@ pub(super) unsafe fn encrypt<V: Vector, const WIDTH: usize>(
         for block in state.iter_mut() {
             *block = block.xor(key);
         }
+        rounds(keys, state);
+    }
+}
+
+/// The rest of AES after the first round key was added.
+///
+/// # Safety
+/// The features of `V`.
+#[inline(always)]
+pub(super) unsafe fn rounds<V: Vector, const WIDTH: usize>(keys: &Keys<V>, state: &mut [V; WIDTH]) {
+    // SAFETY: features, by the contract of this function.
+    unsafe {
         for round in 1..ROUNDS {
             let key = keys.round(round);
             for block in state.iter_mut() {
