@@ -1,9 +1,10 @@
 """What oblivious transfers cost in bytes, for both engines, from the sizes of the calls alone.
 
 ``softspoken`` sends 31 corrections for every OT, in chunks of 256 OTs (``native/ot/src/softspoken``).
-``ferret`` sends the sums of a tree with the first OTs that are made of its leaves, 2048 at a time. After 4 M
+``ferret`` makes OTs in batches, twice as many each time up to 2^19, whenever a call finds too few in stock, and sends
+the sums of a tree with the first OTs that are made of its leaves, 2048 at a time. After 4 M
 OTs a round is used up but for the *seeds* of the next one, made like OTs but not hashed; those of the
-first round are softspoken's (``native/ot/src/ferret.rs``, whose `sums_len` is `_Ferret` here).
+first round are softspoken's (``native/ot/src/ferret.rs``, whose `batches_len` is `_Ferret` here).
 """
 
 from dataclasses import dataclass, field
@@ -30,6 +31,9 @@ TREE_OTS: Final = TREES * LEVELS
 SEEDS: Final[dict[Kind, int]] = {"random": LPN_SECRET + TREE_OTS, "table": LPN_SECRET + TREES}
 """Samples that a round starts from."""
 TREE_BYTES: Final[dict[Kind, int]] = {"random": 16 * LEVELS, "table": 16 * (LEVELS + 2)}
+FIRST_BATCH: Final = 1 << 6
+LARGEST_BATCH: Final = 1 << 11
+"""In chunks."""
 _TREE: Final = LEAVES // CHUNK
 _ROUND: Final = TREES * _TREE
 
@@ -43,7 +47,7 @@ class OtCost:
     to_sender, to_receiver : int
         Bytes.
     random, table : int
-        OTs that are used, in whole chunks.
+        OTs that are made, in whole chunks; with ``ferret`` later calls may use them.
     random_seeds, table_seeds : int
         Samples that rounds start from, of the rounds that begin with these OTs; never with ``softspoken``.
     messages_to_sender, messages_to_receiver : int
@@ -123,22 +127,38 @@ class _Softspoken:
 
 @dataclass
 class _Ferret:
-    """Chunks of the round that are used, of each kind; all of them before the first round."""
+    """Of each kind: chunks of the round that are used, all of them before the first round; chunks ever made for calls; OTs
+    in stock."""
 
     sends_corrections: ClassVar[bool] = False
     place: dict[Kind, int] = field(default_factory=lambda: {"random": _ROUND, "table": _ROUND})
+    made: dict[Kind, int] = field(default_factory=lambda: {"random": 0, "table": 0})
+    stock: dict[Kind, int] = field(default_factory=lambda: {"random": 0, "table": 0})
 
     def setup(self, kinds: tuple[Kind, ...]) -> OtCost:
         return OtCost(to_sender=sum(corrections(kind, SEEDS[kind]) for kind in kinds), messages_to_sender=1)
 
     def call(self, kind: Kind, count: int) -> OtCost:
-        cost = self._take(kind, -(-count // CHUNK))
-        return cost + _used(kind, count) + OtCost(messages_to_receiver=int(cost.to_receiver > 0))
+        cost = OtCost()
+        while self.stock[kind] < count:
+            cost += self._batch(kind)
+        self.stock[kind] -= count
+        return cost + OtCost(messages_to_receiver=int(cost.to_receiver > 0))
+
+    def _batch(self, kind: Kind) -> OtCost:
+        cost = self._begin(kind) if self._ready(kind) <= 0 else OtCost()
+        chunks = min(max(self.made[kind], FIRST_BATCH), LARGEST_BATCH, self._ready(kind))
+        self.made[kind] += chunks
+        self.stock[kind] += chunks * CHUNK
+        return cost + self._grow(kind, chunks) + _used(kind, chunks * CHUNK)
+
+    def _ready(self, kind: Kind) -> int:
+        return _ROUND - SEEDS[kind] // CHUNK - self.place[kind]
 
     def _take(self, kind: Kind, chunks: int) -> OtCost:
         cost = OtCost()
         while chunks > 0:
-            step = min(chunks, _ROUND - SEEDS[kind] // CHUNK - self.place[kind])
+            step = min(chunks, self._ready(kind))
             if step > 0:
                 cost += self._grow(kind, step)
                 chunks -= step

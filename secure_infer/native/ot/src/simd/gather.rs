@@ -6,7 +6,7 @@ use crate::ferret::code::{GROUP, POWERS, SYMBOL, Secret, Stream, Symbol, WORDS};
 use crate::ferret::params::LOCALITY;
 
 /// Rows between the prefetch of their symbols and their use.
-const AHEAD: usize = 4;
+const AHEAD: usize = 16;
 
 /// The columns of a row.
 type Row = [u16; LOCALITY];
