@@ -3,12 +3,14 @@
 The need is counted from the protocol's sizes alone (`secure_infer.runtime.work`), the rates are measured in
 the same run (`secure_infer.bench.rates`). For one party in one phase and one kind of step::
 
-    bound = max over aes_blocks, multiply_adds, butterflies, random_reads, memory_bytes of (need / rate)
-            + sent_bytes / rate + received_bytes / rate
+    bound = max over aes_blocks, multiply_adds, butterflies, memory_bytes of (need / rate)
+            + random_reads / rate + sent_bytes / rate + received_bytes / rate
 
-A core can do the first five side by side, so the largest of them is a bound; bytes through TLS are encrypted,
-copied and handed to the kernel by the same core before or after that, so they add up. ``ratio`` is the time
-that was measured on the core, divided by the bound: what is above 1 is what the arithmetic doesn't explain.
+A core can do the first four side by side, so the largest of them is a bound; bytes through TLS are encrypted,
+copied and handed to the kernel by the same core before or after that, so they add up. So do random reads:
+fetching what they read while the core encrypts was tried in several ways and is not faster (decision records
+7 and 9). ``ratio`` is the time that was measured on the core, divided by the bound: what is above 1 is what
+the arithmetic doesn't explain.
 The largest ratios come first, but only of work that takes a hundredth of its party's phase: the next thing to
 work on. It is about one core a party; what further threads do is not in the time of a session's own thread.
 """
@@ -22,8 +24,8 @@ from secure_infer.runtime.program import Program
 from secure_infer.runtime.work import PARTIES, PHASES, Amounts, Party, Phase, work
 
 #: Resources of which a core uses several at once, and those that take their own time.
-SIDE_BY_SIDE: Final = ("aes_blocks", "multiply_adds", "butterflies", "random_reads", "memory_bytes")
-ONE_AFTER_ANOTHER: Final = ("sent_bytes", "received_bytes")
+SIDE_BY_SIDE: Final = ("aes_blocks", "multiply_adds", "butterflies", "memory_bytes")
+ONE_AFTER_ANOTHER: Final = ("random_reads", "sent_bytes", "received_bytes")
 SHARE: Final = 0.01
 """Of a party's phase: what takes less is not worth a look."""
 _LAYERS: Final = 10

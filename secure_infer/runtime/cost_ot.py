@@ -1,8 +1,8 @@
 """What oblivious transfers cost in bytes, for both engines, from the sizes of the calls alone.
 
 ``softspoken`` sends 31 corrections for every OT, in chunks of 256 OTs (``native/ot/src/softspoken``).
-``ferret`` makes OTs in batches, twice as many each time up to 2^19, whenever a call finds too few in stock, and sends
-the sums of a tree with the first OTs that are made of its leaves, 2048 at a time. After 4 M
+``ferret`` makes OTs in batches, twice as many each time up to 2^19, whenever a call finds too few in stock,
+and sends the sums of a tree with the first OTs that are made of its leaves, 2048 at a time. After 4 M
 OTs a round is used up but for the *seeds* of the next one, made like OTs but not hashed; those of the
 first round are softspoken's (``native/ot/src/ferret.rs``, whose `batches_len` is `_Ferret` here).
 """
@@ -127,8 +127,7 @@ class _Softspoken:
 
 @dataclass
 class _Ferret:
-    """Of each kind: chunks of the round that are used, all of them before the first round; chunks ever made for calls; OTs
-    in stock."""
+    """Chunks of the round that are used, all of them before the first one; chunks ever made; OTs in stock."""
 
     sends_corrections: ClassVar[bool] = False
     place: dict[Kind, int] = field(default_factory=lambda: {"random": _ROUND, "table": _ROUND})

@@ -17,8 +17,8 @@ What is counted is the minimum of the algorithm that is used, not of the problem
 transposition of bit matrices, no sampling but its random bytes.
 
 AES blocks (128 bits each) per OT, of sender and receiver. ``softspoken``: streams of 32 trees with 16 leaves,
-of which the sender misses one each. ``ferret``: a node of a tree, ten columns of 16 bits for four OTs. The hashes:
-TMMO with two blocks for either pad of a one-of-two OT; one block for each of the 16 entries of a
+of which the sender misses one each. ``ferret``: a node of a tree, ten columns of 16 bits for four OTs. The
+hashes: TMMO with two blocks for either pad of a one-of-two OT; one block for each of the 16 entries of a
 one-of-sixteen OT of ``ferret``, and of the 4 + 4 entries of the two one-of-four OTs that ``softspoken`` makes
 it of.
 
@@ -174,6 +174,9 @@ def _step(
         rings = (program.values[value].ring_bits for value in (step.source, step.out))
         _add_comparisons(tally, predicted, _word(min(rings)))
         _add_wraps(tally, program, step)
+        if isinstance(step, MaxPool):
+            # Running maximum and challenger make a difference; its ReLU and the challenger the new maximum.
+            tally["online", "developer", "memory_bytes"] += (3 + 3) * WORD * predicted.comparisons
     elif isinstance(step, Input | Output):
         value = program.values[step.source if isinstance(step, Output) else step.out]
         for party in PARTIES:

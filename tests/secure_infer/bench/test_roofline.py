@@ -36,9 +36,10 @@ def spent(**seconds: tuple[float, float]) -> dict[str, Any]:
     return {"offline": {"steps": steps}, "online": {"steps": steps}}
 
 
-def test_bound_is_the_largest_of_what_runs_side_by_side_and_all_bytes_through_tls() -> None:
+def test_bound_is_the_largest_of_what_runs_side_by_side_and_all_reads_and_bytes_through_tls() -> None:
     needs = {"aes_blocks": 3e9, "memory_bytes": 2e10, "sent_bytes": 2e9, "received_bytes": 5e8}
     assert bound(needs, RATES) == ("aes_blocks", pytest.approx(3 + 1 + 0.5))
+    assert bound({**needs, "random_reads": 2e8}, RATES)[1] == pytest.approx(3 + 2 + 1 + 0.5)
     assert bound({"received_bytes": 5e9, "memory_bytes": 1e10}, RATES) == ("received_bytes", pytest.approx(6))
     assert bound({}, RATES) == ("", 0.0)
 

@@ -1,8 +1,9 @@
 //! Which OT engine a session uses: what each party asks for, what the hospital decides, and by which rule.
 //!
 //! A party names an engine or leaves it open (`auto`). Who names one decides; two different names are refused; if both
-//! leave it open, the hospital measures the link ([`crate::probe`]) and takes the engine whose offline phase is
-//! predicted to be over first. Either party can thus rule out an engine, and with it what it assumes.
+//! leave it open, the hospital measures the link ([`crate::probe`]) and takes `ferret` where its offline phase is predicted
+//! to be over in [three quarters](WORTH) of the time of `softspoken`, which rests on less. Either party can thus rule out an
+//! engine, and with it what it assumes.
 //!
 //! | message | bytes |
 //! |---|---|
@@ -181,15 +182,15 @@ impl Request {
 }
 
 impl Choice {
-    /// By the rule: the engine with which the connection and one ticket are predicted to be ready first.
+    /// By the rule: `ferret` if the connection and one ticket are predicted to be ready early [enough](WORTH) with it.
     ///
     /// `threads` are the hospital's; the developer is taken to have as many.
     #[must_use]
     pub fn by_link(work: Work, threads: usize, measured: Measured) -> Self {
         let seconds = |engine| Cost::of(engine).seconds(work, threads, measured);
-        let faster = seconds(OtEngine::Ferret) < seconds(OtEngine::SoftSpoken);
+        let worth_it = seconds(OtEngine::Ferret) < WORTH * seconds(OtEngine::SoftSpoken);
         Self {
-            engine: if faster {
+            engine: if worth_it {
                 OtEngine::Ferret
             } else {
                 OtEngine::SoftSpoken
@@ -211,6 +212,9 @@ impl Choice {
         }
     }
 }
+
+/// The part of the time of `softspoken` for which the LPN assumption is taken into the bargain.
+const WORTH: f64 = 0.75;
 
 /// What a program needs OTs for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

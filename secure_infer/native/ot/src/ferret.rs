@@ -19,19 +19,21 @@
 //!   u, v, w of the last round: the sender sends the sum of all leaves plus w, from which the receiver has the missing
 //!   leaf plus u*Delta. (The paper draws a value other than 0 and sends its difference to u. Here one bin in sixteen
 //!   has no error, see `params`, and nothing is sent from the receiver to the sender.)
-//! - A tree grows, and its sums are sent, with the first OTs that are made of its leaves. A new round begins in the middle
-//!   of a call, when the old one has no more than the next one's seeds; it sends nothing of its own.
+//! - A is over symbols of four samples, each in a line of the cache (`code`).
+//! - OTs are made in batches, twice as many each time up to 2^19, and calls take theirs from what is in stock (`stock`).
+//! - A tree grows, and its sums are sent, with the first OTs that are made of its leaves. A new round begins before a
+//!   batch, when the old one has no more than the next one's seeds; it sends nothing of its own.
 //!
 //! Requirements: both parties make the same calls in the same order, of both kinds together.
-//! Error: none. Rounds: none; a message from the sender with every call that needs new trees.
+//! Error: none. Rounds: none; a message from the sender with every call that needs a new batch.
 //! Bits: sums of 176 bytes (F_2) and 208 bytes (F_16) per 2048 samples: 0.74 bits per random OT and 0.87 per
 //! one-of-sixteen OT. Once per connection, softspoken corrections of 1.1 MB (F_2) and 4.1 MB (F_16).
-//! Memory: 5 MB per kind.
-//! Cost per OT: one AES block for a tree, half as many again over F_16; 2.5 for rows of the code; ten random reads of
-//! 16 bytes in 4 MB; the hashes as in `softspoken`. The first tree of a call grows once more if the last call left
+//! Memory: 4 MB per kind for the secret, 1 to 4 MB for a batch.
+//! Cost per OT: one AES block for a tree, half as many again over F_16; 5/16 for columns of the code; 2.5 random reads
+//! of 64 bytes in 4 MB; the hashes as in `softspoken`. The first tree of a batch grows once more if the last one left
 //! leaves of it.
-//! Measured on one core of an AMD EPYC of the Zen 3 kind with VAES-256, million OTs per second (receiver, sender):
-//! random OT 45 and 40, one-of-sixteen OT 41 and 25, of which ten reads and their sums take 11 and 14 ns.
+//! Measured on one core of an AMD EPYC of the Zen 3 kind with VAES-256, million OTs per second (receiver, sender), median
+//! of four runs: random OT 74 and 58, one-of-sixteen OT 75 and 34.
 //! `examples/speed.rs` measures it.
 //! Security: semi-honest, under LPN as in `params`, and as `softspoken`. The receiver sends softspoken corrections
 //! alone; the sender sends sums of leaves under w, which the receiver knows up to Delta. Delta is that of the

@@ -106,6 +106,11 @@ impl Session {
             steps: Vec::new(),
         };
         for (id, step) in plan.program().steps().iter().enumerate() {
+            if let Some(linear) = step.output().and_then(|out| plan.target(out)) {
+                // Masks for a linear step, made where its input is made, but that step's work.
+                ch.enter(Phase::Offline, linear);
+                walk.rasters[linear] = Some(walk.raster(linear, &mut prg)?);
+            }
             ch.enter(Phase::Offline, id);
             let mut offline = HospitalOffline {
                 ch: &mut *ch,
@@ -233,13 +238,13 @@ impl Walk<'_> {
         Ok(padded)
     }
 
-    /// H's share of a value whose mask H may choose: the lattice mask of its linear step, or uniform.
+    /// H's share of a value whose mask H may choose: the lattice mask of its linear step, drawn before, or uniform.
     fn choose(&mut self, value: ValueId, prg: &mut Prg) -> Result<Vec<u32>, ProtocolError> {
         if let Some(id) = self.plan.target(value) {
-            let padded = self.raster(id, prg)?;
-            let (map, _) = raster::split(&self.plan.linear(id)?.shape, &padded);
-            self.rasters[id] = Some(padded);
-            return Ok(map);
+            let padded = self.rasters[id].as_ref().ok_or_else(|| {
+                ProtocolError::Argument(format!("expected masks for linear step {id}, got none"))
+            })?;
+            return Ok(raster::split(&self.plan.linear(id)?.shape, padded).0);
         }
         let value = self.plan.program().value(value);
         let mut mask = vec![0; value.len()];
