@@ -41,6 +41,7 @@ _BUILT_IN: Final = Path(__file__).with_name("timing_defaults.json")
 #: Kinds of work; the unit is one of each, of bytes one byte.
 KINDS: Final = (
     "tables",
+    "randoms",
     "comparisons",
     "truncations",
     "seeds",
@@ -201,9 +202,10 @@ def meeting(phase: Phase, engine: str) -> str:
 def units(program: Program, step: Step, predicted: StepPrediction, phase: Phase, party: Party) -> Units:
     """How many of each kind of work a party does in a step; those that are none are left out.
 
-    - ``tables``: comparisons times chunks; offline the one-of-sixteen OTs, online the look-ups.
-    - ``comparisons``, ``truncations``: multiplexers and wraps (those of extended ReLUs as well) with all that
-      belongs to each, OTs included.
+    - ``tables``, ``randoms``: one-of-sixteen and one-of-two OTs, in either direction, when they are made; online
+      ``tables`` are the look-ups, comparisons times chunks.
+    - ``comparisons``, ``truncations``: multiplexers and wraps (those of extended ReLUs as well) with all else
+      that belongs to each.
     - ``seeds``: of ferret's rounds, in either direction.
     - ``input_polynomials``, ``output_polynomials``: of the ring-LWE correlation.
     - ``multiply_adds``, ``depthwise_multiply_adds``: of convolutions; the latter with one channel a group.
@@ -221,10 +223,12 @@ def units(program: Program, step: Step, predicted: StepPrediction, phase: Phase,
     }
     if predicted.window is not None:
         found["comparisons"] = predicted.comparisons
-        found["tables"] = predicted.comparisons * len(chunk_index_bits(predicted.window))
+        if not offline:
+            found["tables"] = predicted.comparisons * len(chunk_index_bits(predicted.window))
     found["truncations"] = wraps(program, step)
     if offline:
-        found["seeds"] = predicted.from_hospital.seeds + predicted.from_developer.seeds
+        ots = predicted.from_hospital + predicted.from_developer
+        found |= {"tables": ots.table, "randoms": ots.random, "seeds": ots.seeds}
     moved = _words(program, step)
     if isinstance(step, Linear):
         if offline:

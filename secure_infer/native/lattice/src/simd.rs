@@ -64,7 +64,7 @@ fn has_ifma() -> bool {
     has_avx2() && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512ifma")
 }
 
-/// Compares the transforms of a set with the portable ones on a fixed pseudo-random input.
+/// Compares transforms and products of a set with the portable ones on a fixed pseudo-random input.
 fn agrees(set: Set) -> bool {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let values: [u64; N] = std::array::from_fn(|_| {
@@ -78,7 +78,18 @@ fn agrees(set: Set) -> bool {
     forward_portable(&mut forth_portable);
     inverse(set, &mut back);
     inverse_portable(&mut back_portable);
-    forth == forth_portable && back == back_portable
+    let [mut sum, mut sum_portable, mut product, mut product_portable] = [values; 4];
+    multiply_add(set, &forth, &back, &mut sum);
+    multiply_add_portable(&forth, &back, &mut sum_portable);
+    pointwise(set, &forth, &back, &mut product);
+    pointwise_portable(&forth, &back, &mut product_portable);
+    [forth, back, sum, product]
+        == [
+            forth_portable,
+            back_portable,
+            sum_portable,
+            product_portable,
+        ]
 }
 
 /// Transforms coefficients below q. The set must come from [`sets`] or [`set`].

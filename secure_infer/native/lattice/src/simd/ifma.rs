@@ -83,30 +83,42 @@ impl Lanes for __m512i {
     fn transpose(r: [Self; 8]) -> [Self; 8] {
         // SAFETY: see the impl.
         unsafe {
-            let low = |i: usize| _mm512_unpacklo_epi64(r[i], r[i + 1]);
-            let high = |i: usize| _mm512_unpackhi_epi64(r[i], r[i + 1]);
             // pairs of rows: even columns, odd columns
-            let (even, odd) = (
-                [low(0), low(2), low(4), low(6)],
-                [high(0), high(2), high(4), high(6)],
-            );
-            let quarters = |p: [__m512i; 4]| {
-                // 128-bit pieces: columns c, c + 2, c + 4, c + 6 of four pairs of rows
-                let a = _mm512_shuffle_i64x2::<0x44>(p[0], p[1]); // c, c+2 of rows 0-1 and 2-3
-                let b = _mm512_shuffle_i64x2::<0xee>(p[0], p[1]);
-                let c = _mm512_shuffle_i64x2::<0x44>(p[2], p[3]);
-                let d = _mm512_shuffle_i64x2::<0xee>(p[2], p[3]);
-                [
-                    _mm512_shuffle_i64x2::<0x88>(a, c),
-                    _mm512_shuffle_i64x2::<0xdd>(a, c),
-                    _mm512_shuffle_i64x2::<0x88>(b, d),
-                    _mm512_shuffle_i64x2::<0xdd>(b, d),
-                ]
-            };
+            let even = [
+                _mm512_unpacklo_epi64(r[0], r[1]),
+                _mm512_unpacklo_epi64(r[2], r[3]),
+                _mm512_unpacklo_epi64(r[4], r[5]),
+                _mm512_unpacklo_epi64(r[6], r[7]),
+            ];
+            let odd = [
+                _mm512_unpackhi_epi64(r[0], r[1]),
+                _mm512_unpackhi_epi64(r[2], r[3]),
+                _mm512_unpackhi_epi64(r[4], r[5]),
+                _mm512_unpackhi_epi64(r[6], r[7]),
+            ];
             let ([c0, c2, c4, c6], [c1, c3, c5, c7]) = (quarters(even), quarters(odd));
             [c0, c1, c2, c3, c4, c5, c6, c7]
         }
     }
+}
+
+/// 128-bit pieces: columns c, c + 2, c + 4, c + 6 of four pairs of rows.
+///
+/// # Safety
+/// The processor has AVX-512 F.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn quarters(p: [__m512i; 4]) -> [__m512i; 4] {
+    let a = _mm512_shuffle_i64x2::<0x44>(p[0], p[1]); // c, c+2 of rows 0-1 and 2-3
+    let b = _mm512_shuffle_i64x2::<0xee>(p[0], p[1]);
+    let c = _mm512_shuffle_i64x2::<0x44>(p[2], p[3]);
+    let d = _mm512_shuffle_i64x2::<0xee>(p[2], p[3]);
+    [
+        _mm512_shuffle_i64x2::<0x88>(a, c),
+        _mm512_shuffle_i64x2::<0xdd>(a, c),
+        _mm512_shuffle_i64x2::<0x88>(b, d),
+        _mm512_shuffle_i64x2::<0xdd>(b, d),
+    ]
 }
 
 /// A root, and floor(root * 2^52 / q).
@@ -129,6 +141,8 @@ impl Root {
 struct Tables {
     blocks: Vec<Root>,
     tails: Vec<[[[u64; 8]; 2]; 7]>,
+    /// 1/N.
+    scale: Root,
 }
 
 impl Tables {
@@ -154,6 +168,7 @@ impl Tables {
         Self {
             tails: (0..32).map(tail).collect(),
             blocks: all[..256].to_vec(),
+            scale: Root::new(inverse_n()),
         }
     }
 }
@@ -280,7 +295,7 @@ fn inverse_lanes<L: Lanes>(values: &mut [u64; N], tables: &Tables) {
             unsafe { c.store(at.add(8 * row)) };
         }
     }
-    let scale = Root::new(inverse_n()).splat::<L>();
+    let scale = tables.scale.splat::<L>();
     for quarter in [8, 32, 128, 512] {
         let blocks = N / (4 * quarter);
         for block in 0..blocks {
