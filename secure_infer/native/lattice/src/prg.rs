@@ -100,10 +100,11 @@ fn erase(bytes: &mut [u8]) {
 fn stream(cipher: &Aes128, counter: &mut u128, blocks: &mut [Block]) {
     // in pieces that stay in L1 between the two passes
     for blocks in blocks.chunks_mut(BUFFER / 16) {
-        for block in &mut *blocks {
-            block.copy_from_slice(&counter.to_le_bytes());
-            *counter = counter.wrapping_add(1);
+        let first = *counter;
+        for (block, index) in blocks.iter_mut().zip(0..) {
+            *block = Array(first.wrapping_add(index).to_le_bytes());
         }
+        *counter = first.wrapping_add(blocks.len() as u128);
         cipher.encrypt_blocks(blocks);
     }
 }

@@ -128,7 +128,15 @@ pub fn unpack_u64(bytes: &[u8], bits: u32, out: &mut [u64]) -> Result<(), Length
     } else {
         ((bytes.len() - 8) * 8 / width + 1).min(out.len())
     };
-    for (i, word) in out[..whole].iter_mut().enumerate() {
+    let done = widened(
+        #[inline(always)]
+        || match bits {
+            36 => unpack_eights::<36>(bytes, &mut out[..whole]),
+            50 => unpack_eights::<50>(bytes, &mut out[..whole]),
+            _ => 0,
+        },
+    );
+    for (i, word) in out[..whole].iter_mut().enumerate().skip(done) {
         let at = i * width;
         let mut eight = [0u8; 8];
         eight.copy_from_slice(&bytes[at / 8..at / 8 + 8]);
@@ -143,6 +151,30 @@ pub fn unpack_u64(bytes: &[u8], bits: u32, out: &mut [u64]) -> Result<(), Length
         *word = (u64::from_le_bytes(eight) >> (at % 8)) & mask;
     }
     Ok(())
+}
+
+/// Unpacks words in groups of 8, which take exactly `BITS` bytes, while 8 bytes can be read from where a word begins;
+/// returns how many words it took. With the width known, places and shifts are.
+#[inline(always)]
+fn unpack_eights<const BITS: usize>(bytes: &[u8], out: &mut [u64]) -> usize {
+    let mut done = 0;
+    for (words, at) in out
+        .as_chunks_mut::<8>()
+        .0
+        .iter_mut()
+        .zip((0..).step_by(BITS))
+    {
+        let Some(bytes) = bytes.get(at..at + 7 * BITS / 8 + 8) else {
+            break;
+        };
+        for (k, word) in words.iter_mut().enumerate() {
+            let mut eight = [0; 8];
+            eight.copy_from_slice(&bytes[k * BITS / 8..][..8]);
+            *word = u64::from_le_bytes(eight) >> (k * BITS % 8) & ((1 << BITS) - 1);
+        }
+        done += 8;
+    }
+    done
 }
 
 fn check_len(bytes: &[u8], count: usize, bits: u32) -> Result<(), LengthError> {
