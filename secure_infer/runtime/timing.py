@@ -185,7 +185,7 @@ class Timing:
 
 @cache
 def built_in() -> Coefficients:
-    """Measured on an AMD EPYC of the Zen 3 kind (AVX2, VAES-256): for machines that nobody has calibrated."""
+    """Measured on an AMD EPYC (AVX2, VAES-256): for machines that nobody has calibrated."""
     return Coefficients.from_json(_BUILT_IN.read_bytes())
 
 

@@ -251,8 +251,8 @@ impl Work {
 /// What an engine costs the offline phase.
 ///
 /// Seconds are those of DenseNet-121 at 320x320 with windows of two chunks (`make bench`, one core of an AMD EPYC with
-/// VAES per party, loopback): 5.2 s with `softspoken` and 7.1 s with `ferret` for 33.2 million comparisons of four OTs, and
-/// 0.08 s and 0.13 s for the set-up. Bytes are counted in the direction that carries more: with `softspoken` from the
+/// VAES per party, loopback, the same hour): 6.1 s with `softspoken` and 5.8 s with `ferret` for 33.2 million comparisons of
+/// four OTs, and 0.08 s and 0.16 s for the set-up. Bytes are counted in the direction that carries more: with `softspoken` from the
 /// developer, 31 corrections of 4 bits for each chunk and of one bit for each comparison, and for each comparison some 2.6
 /// bytes of everything else; with `ferret` from the hospital, 26 bits and a share of the sums of trees. Neither engine has
 /// the parties wait for answers, so the round trip is told but doesn't count.
@@ -274,14 +274,14 @@ impl Cost {
             OtEngine::SoftSpoken => Self {
                 setup_seconds: 0.08,
                 setup_bytes: 25e3,
-                seconds: 5.2 / MEASURED_OTS,
+                seconds: 6.1 / MEASURED_OTS,
                 bytes_per_chunk: 15.5,
                 bytes_per_comparison: 3.9 + 2.6,
             },
             OtEngine::Ferret => Self {
-                setup_seconds: 0.13,
+                setup_seconds: 0.16,
                 setup_bytes: 5.2e6,
-                seconds: 7.1 / MEASURED_OTS,
+                seconds: 5.8 / MEASURED_OTS,
                 bytes_per_chunk: 0.0,
                 bytes_per_comparison: 3.7,
             },
