@@ -93,3 +93,51 @@ fn times_a(x: u128) -> u128 {
     let carry = x >> 3 & LOW;
     (x & (LOW * 7)) << 1 ^ carry ^ carry << 1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// y^exponent, of nibbles.
+    fn power<const LARGE: bool>(exponent: usize) -> [u128; SYMBOL] {
+        (0..exponent).fold([1, 0, 0, 0], |symbol, _| times_y::<LARGE>(symbol))
+    }
+
+    /// An irreducible polynomial of degree 4 over F_q is one whose y has an order that divides q^4 - 1 and has a factor
+    /// which no q^d - 1 with a smaller d has: 5 for q = 2, 257 for q = 16.
+    #[test]
+    fn symbols_are_elements_of_fields() {
+        let one = [1, 0, 0, 0];
+        assert!(power::<false>(15) == one && power::<false>(3) != one);
+        assert!(power::<true>(65_535) == one && power::<true>(255) != one);
+        // y^4 = y + 1 and y^4 = a y^2 + y + 1.
+        assert_eq!(power::<false>(4), [1, 1, 0, 0]);
+        assert_eq!(power::<true>(4), [1, 1, 2, 0]);
+    }
+
+    #[test]
+    fn rows_are_their_columns_times_powers_of_y() {
+        let mut elements = vec![0; K];
+        let mut columns = [0_u16; WORDS];
+        // The first row has ten columns of its own; all others meet zeros.
+        for (number, column) in (0..).zip(&mut columns[..LOCALITY]) {
+            *column = 100 + number;
+            elements[SYMBOL * usize::from(*column)] = 1 << (4 * number);
+        }
+        let stream = std::array::from_fn(|at| {
+            (0..8).fold(0, |block, k| {
+                block | u128::from(columns[8 * at + k]) << (16 * k)
+            })
+        });
+        let mut blocks = [0; GROUP];
+        portable_add_rows::<true>(&secret(&elements), &stream, &mut blocks);
+        // y^0 to y^3 move the lowest part of a symbol to the part of that number.
+        let nibbles =
+            |from: u32, count: u32| (from..from + count).fold(0, |sum, k| sum | 1_u128 << (4 * k));
+        assert_eq!(
+            blocks[..4],
+            [nibbles(0, 3), nibbles(3, 3), nibbles(6, 2), nibbles(8, 2)]
+        );
+        assert!(blocks[4..].iter().all(|block| *block == 0));
+    }
+}
