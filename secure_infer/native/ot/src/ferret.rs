@@ -32,7 +32,7 @@
 //! Cost per OT: one AES block for a tree, half as many again over F_16; 5/16 for columns of the code; 2.5 random reads
 //! of 64 bytes in 4 MB; the hashes as in `softspoken`. The first tree of a batch grows once more if the last one left
 //! leaves of it.
-//! Measured on one core of an AMD EPYC of the Zen 3 kind with VAES-256, million OTs per second (receiver, sender), median
+//! Measured on one core of an AMD EPYC with VAES-256, million OTs per second (receiver, sender), median
 //! of four runs: random OT 74 and 58, one-of-sixteen OT 75 and 34.
 //! `examples/speed.rs` measures it.
 //! Security: semi-honest, under LPN as in `params`, and as `softspoken`. The receiver sends softspoken corrections
