@@ -202,8 +202,8 @@ def meeting(phase: Phase, engine: str) -> str:
 def units(program: Program, step: Step, predicted: StepPrediction, phase: Phase, party: Party) -> Units:
     """How many of each kind of work a party does in a step; those that are none are left out.
 
-    - ``tables``, ``randoms``: one-of-sixteen and one-of-two OTs, in either direction, when they are made; online
-      ``tables`` are the look-ups, comparisons times chunks.
+    - ``tables``, ``randoms``: one-of-sixteen and one-of-two OTs, in either direction, when they are made;
+      online ``tables`` are the look-ups, comparisons times chunks.
     - ``comparisons``, ``truncations``: multiplexers and wraps (those of extended ReLUs as well) with all else
       that belongs to each.
     - ``seeds``: of ferret's rounds, in either direction.
