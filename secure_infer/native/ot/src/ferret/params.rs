@@ -38,10 +38,8 @@
 //! Why k = 2^18 and bins of 2^11, not twice both: traffic doubles (0.74 bits per random OT instead of 0.40), but the
 //! table is 4 MB instead of 8 MB.
 
-/// log2 of [`K`].
-pub(crate) const LOG_K: u32 = 18;
 /// Elements of the LPN secret.
-pub(crate) const K: usize = 1 << LOG_K;
+pub(crate) const K: usize = 1 << 18;
 /// log2 of [`BIN`]: levels of a tree.
 pub(crate) const LOG_BIN: usize = 11;
 /// Samples with one error among them: leaves of a tree.
