@@ -12,7 +12,7 @@ is reduced to its ring: what a small ring can't hold wraps here as it does there
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -223,8 +223,10 @@ class _Walk:
         arrays = self.parameters[step.name]
         if self.rng is None:
             return ops.linear(step, x, arrays["weights"], arrays["bias"])
-        delta = self.rng.random(x.shape) - 0.5
-        y = correlate(step, x + delta, arrays["weights"])
+        top, bottom, left, right = step.padding
+        rounded = np.pad(x.astype(np.float64), ((0, 0), (top, bottom), (left, right)))
+        rounded += self.rng.random(rounded.shape) - 0.5  # the padding's masks are rounded too
+        y = correlate(replace(step, padding=(0, 0, 0, 0)), rounded, arrays["weights"])
         bits = self.values[step.out].ring_bits
         y += 2.0 ** (MASK_NOISE_BITS + bits - REFERENCE_RING_BITS) * self.rng.standard_normal(y.shape)
         bias: Int64 = arrays["bias"] if arrays["bias"].ndim == 3 else arrays["bias"][:, None, None]
