@@ -218,9 +218,15 @@ impl HospitalSecret {
             words,
         } = scratch;
         unpack_u64(hint, HINT_BITS, &mut poly[..])?;
-        // centred: values from 2^35 on stand for negative ones
-        poly.iter_mut()
-            .for_each(|value| *value += (*value >> (HINT_BITS - 1)) * (Q - (1 << HINT_BITS)));
+        widened(
+            #[inline(always)]
+            || {
+                // centred: values from 2^35 on stand for negative ones
+                for value in poly.iter_mut() {
+                    *value += (*value >> (HINT_BITS - 1)) * (Q - (1 << HINT_BITS));
+                }
+            },
+        );
         forward(poly);
         pointwise(poly, &self.transformed, product);
         inverse(product);

@@ -7,7 +7,14 @@ use aes::{Aes128, Block};
 use rand_core::{CryptoRng, TryCryptoRng, TryRng};
 use zeroize::Zeroize;
 
+use crate::simd::widened;
+
 pub(crate) const BUFFER: usize = 4096;
+
+/// Bytes on whole cache lines, so that no vector straddles two.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(crate) struct Lines<const LEN: usize>(pub(crate) [u8; LEN]);
 
 /// A cryptographic generator from a seed of 32 bytes: AES-128-CTR, key and first counter being the seed's halves.
 ///
@@ -16,7 +23,7 @@ pub(crate) const BUFFER: usize = 4096;
 pub struct Prg {
     cipher: Aes128,
     counter: u128,
-    buffer: [u8; BUFFER],
+    buffer: Lines<BUFFER>,
     used: usize,
 }
 
@@ -29,7 +36,7 @@ impl Prg {
         let prg = Self {
             cipher: Aes128::new(&key),
             counter: u128::from_le_bytes(counter),
-            buffer: [0; BUFFER],
+            buffer: Lines([0; BUFFER]),
             used: BUFFER,
         };
         key.zeroize();
@@ -67,7 +74,7 @@ impl Prg {
     pub fn fill(&mut self, mut out: &mut [u8]) {
         let held = out.len().min(BUFFER - self.used);
         let (now, rest) = out.split_at_mut(held);
-        now.copy_from_slice(&self.buffer[self.used..self.used + held]);
+        now.copy_from_slice(&self.buffer.0[self.used..self.used + held]);
         self.used += held;
         out = rest;
         let (blocks, tail) = Array::slice_as_chunks_mut(out);
@@ -83,10 +90,10 @@ impl Prg {
     ///
     /// For bulk sampling without copies to erase: the buffer is erased with the generator.
     pub(crate) fn refill(&mut self) -> &[u8; BUFFER] {
-        let (blocks, _) = Array::slice_as_chunks_mut(&mut self.buffer);
+        let (blocks, _) = Array::slice_as_chunks_mut(&mut self.buffer.0);
         stream(&self.cipher, &mut self.counter, blocks);
         self.used = BUFFER;
-        &self.buffer
+        &self.buffer.0
     }
 }
 
@@ -100,13 +107,29 @@ fn erase(bytes: &mut [u8]) {
 fn stream(cipher: &Aes128, counter: &mut u128, blocks: &mut [Block]) {
     // in pieces that stay in L1 between the two passes
     for blocks in blocks.chunks_mut(BUFFER / 16) {
-        let first = *counter;
+        write_counters(*counter, blocks);
+        *counter = counter.wrapping_add(blocks.len() as u128);
+        cipher.encrypt_blocks(blocks);
+    }
+}
+
+fn write_counters(first: u128, blocks: &mut [Block]) {
+    let (low, high) = (first as u64, (first >> 64) as u64);
+    if low.checked_add(blocks.len() as u64).is_none() {
         for (block, index) in blocks.iter_mut().zip(0..) {
             *block = Array(first.wrapping_add(index).to_le_bytes());
         }
-        *counter = first.wrapping_add(blocks.len() as u128);
-        cipher.encrypt_blocks(blocks);
+        return;
     }
+    widened(
+        #[inline(always)]
+        || {
+            for (block, index) in blocks.iter_mut().zip(0..) {
+                block.0[..8].copy_from_slice(&(low + index).to_le_bytes());
+                block.0[8..].copy_from_slice(&high.to_le_bytes());
+            }
+        },
+    );
 }
 
 impl TryRng for Prg {
@@ -120,7 +143,7 @@ impl TryRng for Prg {
 
     fn try_next_u64(&mut self) -> Result<u64, Infallible> {
         let mut bytes = [0; 8];
-        match self.buffer.get(self.used..).and_then(<[u8]>::first_chunk) {
+        match self.buffer.0.get(self.used..).and_then(<[u8]>::first_chunk) {
             Some(held) => {
                 bytes = *held;
                 self.used += 8;
@@ -140,7 +163,7 @@ impl TryCryptoRng for Prg {}
 
 impl Drop for Prg {
     fn drop(&mut self) {
-        erase(&mut self.buffer);
+        erase(&mut self.buffer.0);
         self.counter.zeroize();
     }
 }

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use crate::ntt::Poly;
 use crate::params::{ERROR_PAIRS, N, Q, Q_BITS};
-use crate::prg::{BUFFER, Prg};
+use crate::prg::{BUFFER, Lines, Prg};
 use crate::rounding::add_small;
 use crate::simd::widened;
 
@@ -33,9 +33,9 @@ pub(crate) fn public(seed: &[u8; 32], which: Public, out: &mut Poly) {
     hash.update(kind);
     hash.update(index.to_le_bytes());
     let mut prg = Prg::from_seed(&hash.finalize().into());
-    let mut bytes = [0; N * Q_BITS as usize / 8];
-    prg.fill(&mut bytes);
-    let mut kept = unpack50(&bytes, &mut out[..]);
+    let mut bytes = Lines([0; N * Q_BITS as usize / 8]);
+    prg.fill(&mut bytes.0);
+    let mut kept = unpack50(&bytes.0, &mut out[..]);
     while kept < N {
         let (mut more, mut words) = ([0; 400], [0; 64]);
         prg.fill(&mut more);
@@ -104,12 +104,12 @@ pub(crate) fn add_errors(prg: &mut Prg, poly: &mut Poly) {
 
 #[inline(always)]
 fn add_errors_from(bytes: &[u8; BUFFER], values: &mut [u64]) {
-    const MASK: u64 = (1 << ERROR_PAIRS) - 1;
+    const MINUS: u64 = ((1 << ERROR_PAIRS) - 1) << ERROR_PAIRS;
+    const BOTH: u64 = (1 << (2 * ERROR_PAIRS)) - 1;
     for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
-        let word = u64::from_le_bytes(*bytes);
-        let plus = (word & MASK).count_ones() as i64;
-        let minus = (word >> ERROR_PAIRS & MASK).count_ones() as i64;
-        *value = add_small(*value, plus - minus);
+        // ones among the first pairs' bits, less those among the second ones': those inverted, one count does for both
+        let ones = ((u64::from_le_bytes(*bytes) ^ MINUS) & BOTH).count_ones();
+        *value = add_small(*value, i64::from(ones) - i64::from(ERROR_PAIRS));
     }
 }
 

@@ -122,9 +122,12 @@ pub(crate) fn inverse(set: Set, values: &mut [u64; N]) {
 pub(crate) fn multiply_add(set: Set, a: &[u64; N], b: &[u64; N], sum: &mut [u64; N]) {
     match set {
         Set::Portable => multiply_add_portable(a, b, sum),
-        // SAFETY: as in `forward`; a processor with IFMA has AVX2 and FMA.
+        // SAFETY: as in `forward`.
         #[cfg(target_arch = "x86_64")]
-        Set::Avx2 | Set::Ifma => unsafe { avx2::products::<true>(a, b, sum) },
+        Set::Avx2 => unsafe { avx2::products::<true>(a, b, sum) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Set::Ifma => unsafe { ifma::products::<true>(a, b, sum) },
     }
 }
 
@@ -132,8 +135,11 @@ pub(crate) fn multiply_add(set: Set, a: &[u64; N], b: &[u64; N], sum: &mut [u64;
 pub(crate) fn pointwise(set: Set, a: &[u64; N], b: &[u64; N], out: &mut [u64; N]) {
     match set {
         Set::Portable => pointwise_portable(a, b, out),
-        // SAFETY: as in `multiply_add`.
+        // SAFETY: as in `forward`.
         #[cfg(target_arch = "x86_64")]
-        Set::Avx2 | Set::Ifma => unsafe { avx2::products::<false>(a, b, out) },
+        Set::Avx2 => unsafe { avx2::products::<false>(a, b, out) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Set::Ifma => unsafe { ifma::products::<false>(a, b, out) },
     }
 }

@@ -44,24 +44,63 @@ pub(crate) fn available(wanted: Instructions) -> Instructions {
     }
 }
 
-/// Runs `work`, compiled once more for AVX2 where the processor has it (when it is inlined, which matters for speed
-/// only: mark closures and what they call `#[inline(always)]`).
+/// Runs `work`, compiled once more for AVX2 and once for AVX-512, on the widest that the processor has (when it is
+/// inlined, which matters for speed only: mark closures and what they call `#[inline(always)]`).
 #[inline(always)]
 pub fn widened<T>(work: impl FnOnce() -> T) -> T {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("bmi1")
-        && is_x86_feature_detected!("bmi2")
-        && is_x86_feature_detected!("popcnt")
-    {
-        #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
-        fn wide<T>(work: impl FnOnce() -> T) -> T {
-            work()
+    match vectors() {
+        Vectors::Narrow => {}
+        Vectors::Avx2 => {
+            #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
+            fn wide<T>(work: impl FnOnce() -> T) -> T {
+                work()
+            }
+            // SAFETY: the processor has the instructions.
+            return unsafe { wide(work) };
         }
-        // SAFETY: the processor has the instructions.
-        return unsafe { wide(work) };
+        Vectors::Avx512 => {
+            #[target_feature(
+                enable = "avx2,bmi1,bmi2,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq"
+            )]
+            fn wider<T>(work: impl FnOnce() -> T) -> T {
+                work()
+            }
+            // SAFETY: the processor has the instructions.
+            return unsafe { wider(work) };
+        }
     }
     work()
+}
+
+/// What [`widened`] compiles for.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+enum Vectors {
+    Narrow,
+    Avx2,
+    Avx512,
+}
+
+#[cfg(target_arch = "x86_64")]
+fn vectors() -> Vectors {
+    static CHOICE: OnceLock<Vectors> = OnceLock::new();
+    *CHOICE.get_or_init(|| {
+        let avx2 = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("popcnt");
+        let avx512 = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vpopcntdq");
+        match (avx2, avx512) {
+            (true, true) => Vectors::Avx512,
+            (true, false) => Vectors::Avx2,
+            _ => Vectors::Narrow,
+        }
+    })
 }
 
 /// The fastest set there; the 512-bit kernels must first agree with the portable one.

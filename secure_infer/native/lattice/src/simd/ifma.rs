@@ -24,10 +24,10 @@ trait Lanes: Copy {
     fn sub(self, other: Self) -> Self;
     fn min(self, other: Self) -> Self;
     fn and(self, other: Self) -> Self;
-    /// Low 52 bits of the product of the low 52 bits.
-    fn product_low(self, other: Self) -> Self;
-    /// High 52 bits of the product of the low 52 bits.
-    fn product_high(self, other: Self) -> Self;
+    /// Plus the low 52 bits of the product of the low 52 bits of a and b.
+    fn add_low(self, a: Self, b: Self) -> Self;
+    /// Plus the high 52 bits of the product of the low 52 bits of a and b.
+    fn add_high(self, a: Self, b: Self) -> Self;
     fn transpose(rows: [Self; 8]) -> [Self; 8];
 }
 
@@ -70,14 +70,14 @@ impl Lanes for __m512i {
         unsafe { _mm512_and_si512(self, other) }
     }
     #[inline(always)]
-    fn product_low(self, other: Self) -> Self {
+    fn add_low(self, a: Self, b: Self) -> Self {
         // SAFETY: see the impl.
-        unsafe { _mm512_madd52lo_epu64(_mm512_setzero_si512(), self, other) }
+        unsafe { _mm512_madd52lo_epu64(self, a, b) }
     }
     #[inline(always)]
-    fn product_high(self, other: Self) -> Self {
+    fn add_high(self, a: Self, b: Self) -> Self {
         // SAFETY: see the impl.
-        unsafe { _mm512_madd52hi_epu64(_mm512_setzero_si512(), self, other) }
+        unsafe { _mm512_madd52hi_epu64(self, a, b) }
     }
     #[inline(always)]
     fn transpose(r: [Self; 8]) -> [Self; 8] {
@@ -125,6 +125,11 @@ unsafe fn quarters(p: [__m512i; 4]) -> [__m512i; 4] {
 #[derive(Clone, Copy)]
 struct Root([u64; 2]);
 
+/// Eight roots, and their quotients, on whole cache lines.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Roots([[u64; 8]; 2]);
+
 impl Root {
     fn new(root: u64) -> Self {
         Self([root, ((u128::from(root) << 52) / u128::from(Q)) as u64])
@@ -132,7 +137,15 @@ impl Root {
 
     #[inline(always)]
     fn splat<L: Lanes>(self) -> [L; 2] {
-        self.0.map(L::splat)
+        [L::splat(self.0[0]), L::splat(self.0[1])]
+    }
+}
+
+impl Roots {
+    #[inline(always)]
+    fn load<L: Lanes>(&self) -> [L; 2] {
+        // SAFETY: arrays of eight words.
+        unsafe { [L::load(self.0[0].as_ptr()), L::load(self.0[1].as_ptr())] }
     }
 }
 
@@ -140,7 +153,7 @@ impl Root {
 /// roots of eight neighbouring blocks of 8.
 struct Tables {
     blocks: Vec<Root>,
-    tails: Vec<[[[u64; 8]; 2]; 7]>,
+    tails: Vec<[Roots; 7]>,
     /// 1/N.
     scale: Root,
 }
@@ -162,7 +175,7 @@ impl Tables {
                 let word = |which: usize| {
                     std::array::from_fn(|lane| all[first + step * (8 * group + lane)].0[which])
                 };
-                [word(0), word(1)]
+                Roots([word(0), word(1)])
             })
         };
         Self {
@@ -178,19 +191,33 @@ fn tables() -> &'static [Tables; 2] {
     TABLES.get_or_init(|| [Tables::new(ROOT), Tables::new(inverse_root())])
 }
 
-#[inline(always)]
-fn lanes<L: Lanes>(root: &[[u64; 8]; 2]) -> [L; 2] {
-    // SAFETY: arrays of eight words.
-    unsafe { [L::load(root[0].as_ptr()), L::load(root[1].as_ptr())] }
-}
-
 /// a * root modulo q, below 2q, for a < 2^52.
 #[inline(always)]
 fn multiply<L: Lanes>(a: L, root: [L; 2]) -> L {
-    let quotient = a.product_high(root[1]);
-    a.product_low(root[0])
-        .sub(quotient.product_low(L::splat(Q)))
+    let zero = L::splat(0);
+    let quotient = zero.add_high(a, root[1]);
+    // minus quotient * q, modulo 2^52
+    zero.add_low(a, root[0])
+        .add_low(quotient, L::splat((1 << 52) - Q))
         .and(L::splat(MASK))
+}
+
+/// sum + a * b modulo q, below q, for numbers below q.
+///
+/// With q = 2^50 - c a multiple of 2^50 is as much as that multiple of c: what stands above 50 bits is folded twice.
+#[inline(always)]
+fn multiply_add<L: Lanes>(a: L, b: L, sum: L) -> L {
+    const LOW: u64 = (1 << 50) - 1;
+    const C: u64 = (1 << 50) - Q;
+    let zero = L::splat(0);
+    let four = b.add(b).add(b.add(b)); // the high 52 bits of the product are then those above 50
+    let once = zero.add_high(a, four);
+    let twice = zero.add_high(once, L::splat(4 * C));
+    let low = zero.add_low(a, b).and(L::splat(LOW));
+    let middle = zero.add_low(once, L::splat(C)).and(L::splat(LOW));
+    // below q + 2^50 + 2^50 + 2^14 * 2^14 < 4q
+    let folded = sum.add(low).add(middle).add_low(twice, L::splat(C));
+    reduce(reduce(folded, 2 * Q), Q)
 }
 
 /// x or x - bound, whichever is not negative, for x < 2 bound.
@@ -214,6 +241,8 @@ fn butterfly_back<L: Lanes>(x: &mut L, y: &mut L, root: [L; 2]) {
     *y = multiply(difference, root);
 }
 
+// NOTE: no closures in what follows. They would not be compiled for the instructions unless they happen to be inlined.
+
 #[inline(always)]
 fn forward_lanes<L: Lanes>(values: &mut [u64; N], tables: &Tables) {
     let data = values.as_mut_ptr();
@@ -221,48 +250,50 @@ fn forward_lanes<L: Lanes>(values: &mut [u64; N], tables: &Tables) {
         let blocks = N / (4 * quarter);
         for block in 0..blocks {
             let outer = tables.blocks[blocks + block].splat::<L>();
-            let inner = [0, 1].map(|i| tables.blocks[2 * (blocks + block) + i].splat::<L>());
+            let inner = [
+                tables.blocks[2 * (blocks + block)].splat::<L>(),
+                tables.blocks[2 * (blocks + block) + 1].splat::<L>(),
+            ];
             for j in (0..quarter).step_by(8) {
                 // SAFETY: block * 4 * quarter + j + 3 * quarter + 8 <= N.
                 unsafe {
                     let at = data.add(4 * block * quarter + j);
-                    let mut x = [0, 1, 2, 3].map(|i| L::load(at.add(i * quarter)));
+                    let mut x = load_four::<L>(at, quarter);
                     let [x0, x1, x2, x3] = &mut x;
                     butterfly(x0, x2, outer);
                     butterfly(x1, x3, outer);
                     butterfly(x0, x1, inner[0]);
                     butterfly(x2, x3, inner[1]);
-                    x.iter()
-                        .enumerate()
-                        .for_each(|(i, x)| x.store(at.add(i * quarter)));
+                    for (i, x) in x.iter().enumerate() {
+                        x.store(at.add(i * quarter));
+                    }
                 }
             }
         }
     }
     for (group, roots) in tables.tails.iter().enumerate() {
         // SAFETY: group < 32, so all ends by word 64 * group + 64 <= N.
-        let at = unsafe { data.add(64 * group) };
-        // SAFETY: as above.
-        let mut c =
-            L::transpose([0, 1, 2, 3, 4, 5, 6, 7].map(|row| unsafe { L::load(at.add(8 * row)) }));
-        let [c0, c1, c2, c3, c4, c5, c6, c7] = &mut c;
-        let root = lanes(&roots[0]);
-        butterfly(c0, c4, root);
-        butterfly(c1, c5, root);
-        butterfly(c2, c6, root);
-        butterfly(c3, c7, root);
-        let root = [lanes(&roots[1]), lanes(&roots[2])];
-        butterfly(c0, c2, root[0]);
-        butterfly(c1, c3, root[0]);
-        butterfly(c4, c6, root[1]);
-        butterfly(c5, c7, root[1]);
-        butterfly(c0, c1, lanes(&roots[3]));
-        butterfly(c2, c3, lanes(&roots[4]));
-        butterfly(c4, c5, lanes(&roots[5]));
-        butterfly(c6, c7, lanes(&roots[6]));
-        for (column, c) in c.iter().enumerate() {
-            // SAFETY: as above.
-            unsafe { reduce(reduce(*c, 2 * Q), Q).store(at.add(8 * column)) };
+        unsafe {
+            let at = data.add(64 * group);
+            let mut c = L::transpose(load_eight(at));
+            let [c0, c1, c2, c3, c4, c5, c6, c7] = &mut c;
+            let root = roots[0].load();
+            butterfly(c0, c4, root);
+            butterfly(c1, c5, root);
+            butterfly(c2, c6, root);
+            butterfly(c3, c7, root);
+            let root = [roots[1].load(), roots[2].load()];
+            butterfly(c0, c2, root[0]);
+            butterfly(c1, c3, root[0]);
+            butterfly(c4, c6, root[1]);
+            butterfly(c5, c7, root[1]);
+            butterfly(c0, c1, roots[3].load());
+            butterfly(c2, c3, roots[4].load());
+            butterfly(c4, c5, roots[5].load());
+            butterfly(c6, c7, roots[6].load());
+            for (column, c) in c.iter().enumerate() {
+                reduce(reduce(*c, 2 * Q), Q).store(at.add(8 * column));
+            }
         }
     }
 }
@@ -272,27 +303,27 @@ fn inverse_lanes<L: Lanes>(values: &mut [u64; N], tables: &Tables) {
     let data = values.as_mut_ptr();
     for (group, roots) in tables.tails.iter().enumerate() {
         // SAFETY: group < 32, so all ends by word 64 * group + 64 <= N.
-        let at = unsafe { data.add(64 * group) };
-        // SAFETY: as above.
-        let mut c = [0, 1, 2, 3, 4, 5, 6, 7].map(|column| unsafe { L::load(at.add(8 * column)) });
-        let [c0, c1, c2, c3, c4, c5, c6, c7] = &mut c;
-        butterfly_back(c0, c1, lanes(&roots[3]));
-        butterfly_back(c2, c3, lanes(&roots[4]));
-        butterfly_back(c4, c5, lanes(&roots[5]));
-        butterfly_back(c6, c7, lanes(&roots[6]));
-        let root = [lanes(&roots[1]), lanes(&roots[2])];
-        butterfly_back(c0, c2, root[0]);
-        butterfly_back(c1, c3, root[0]);
-        butterfly_back(c4, c6, root[1]);
-        butterfly_back(c5, c7, root[1]);
-        let root = lanes(&roots[0]);
-        butterfly_back(c0, c4, root);
-        butterfly_back(c1, c5, root);
-        butterfly_back(c2, c6, root);
-        butterfly_back(c3, c7, root);
-        for (row, c) in L::transpose(c).iter().enumerate() {
-            // SAFETY: as above.
-            unsafe { c.store(at.add(8 * row)) };
+        unsafe {
+            let at = data.add(64 * group);
+            let mut c = load_eight::<L>(at);
+            let [c0, c1, c2, c3, c4, c5, c6, c7] = &mut c;
+            butterfly_back(c0, c1, roots[3].load());
+            butterfly_back(c2, c3, roots[4].load());
+            butterfly_back(c4, c5, roots[5].load());
+            butterfly_back(c6, c7, roots[6].load());
+            let root = [roots[1].load(), roots[2].load()];
+            butterfly_back(c0, c2, root[0]);
+            butterfly_back(c1, c3, root[0]);
+            butterfly_back(c4, c6, root[1]);
+            butterfly_back(c5, c7, root[1]);
+            let root = roots[0].load();
+            butterfly_back(c0, c4, root);
+            butterfly_back(c1, c5, root);
+            butterfly_back(c2, c6, root);
+            butterfly_back(c3, c7, root);
+            for (row, c) in L::transpose(c).iter().enumerate() {
+                c.store(at.add(8 * row));
+            }
         }
     }
     let scale = tables.scale.splat::<L>();
@@ -300,27 +331,77 @@ fn inverse_lanes<L: Lanes>(values: &mut [u64; N], tables: &Tables) {
         let blocks = N / (4 * quarter);
         for block in 0..blocks {
             let outer = tables.blocks[blocks + block].splat::<L>();
-            let inner = [0, 1].map(|i| tables.blocks[2 * (blocks + block) + i].splat::<L>());
+            let inner = [
+                tables.blocks[2 * (blocks + block)].splat::<L>(),
+                tables.blocks[2 * (blocks + block) + 1].splat::<L>(),
+            ];
             for j in (0..quarter).step_by(8) {
                 // SAFETY: block * 4 * quarter + j + 3 * quarter + 8 <= N.
                 unsafe {
                     let at = data.add(4 * block * quarter + j);
-                    let mut x = [0, 1, 2, 3].map(|i| L::load(at.add(i * quarter)));
+                    let mut x = load_four::<L>(at, quarter);
                     let [x0, x1, x2, x3] = &mut x;
                     butterfly_back(x0, x1, inner[0]);
                     butterfly_back(x2, x3, inner[1]);
                     butterfly_back(x0, x2, outer);
                     butterfly_back(x1, x3, outer);
                     for (i, x) in x.iter().enumerate() {
-                        let x = if quarter == 512 {
+                        let made = if quarter == 512 {
                             reduce(multiply(*x, scale), Q)
                         } else {
                             *x
                         };
-                        x.store(at.add(i * quarter));
+                        made.store(at.add(i * quarter));
                     }
                 }
             }
+        }
+    }
+}
+
+/// # Safety
+/// Words can be read at `at + i * apart..` for i below 4, eight each.
+#[inline(always)]
+unsafe fn load_four<L: Lanes>(at: *const u64, apart: usize) -> [L; 4] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        [
+            L::load(at),
+            L::load(at.add(apart)),
+            L::load(at.add(2 * apart)),
+            L::load(at.add(3 * apart)),
+        ]
+    }
+}
+
+/// # Safety
+/// 64 words can be read at `at`.
+#[inline(always)]
+unsafe fn load_eight<L: Lanes>(at: *const u64) -> [L; 8] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        [
+            L::load(at),
+            L::load(at.add(8)),
+            L::load(at.add(16)),
+            L::load(at.add(24)),
+            L::load(at.add(32)),
+            L::load(at.add(40)),
+            L::load(at.add(48)),
+            L::load(at.add(56)),
+        ]
+    }
+}
+
+#[inline(always)]
+fn products_lanes<L: Lanes, const ADD: bool>(a: &[u64; N], b: &[u64; N], out: &mut [u64; N]) {
+    for i in (0..N).step_by(8) {
+        // SAFETY: eight words from a multiple of eight below N.
+        unsafe {
+            let (a, b) = (L::load(a.as_ptr().add(i)), L::load(b.as_ptr().add(i)));
+            let out = out.as_mut_ptr().add(i);
+            let sum = if ADD { L::load(out) } else { L::splat(0) };
+            multiply_add(a, b, sum).store(out);
         }
     }
 }
@@ -339,11 +420,22 @@ pub(super) unsafe fn inverse(values: &mut [u64; N]) {
     inverse_lanes::<__m512i>(values, &tables()[1]);
 }
 
+/// out = a * b, or out += a * b, value by value, all below q.
+///
+/// # Safety
+/// The processor has AVX-512 F and IFMA.
+#[target_feature(enable = "avx512f,avx512ifma")]
+pub(super) unsafe fn products<const ADD: bool>(a: &[u64; N], b: &[u64; N], out: &mut [u64; N]) {
+    products_lanes::<__m512i, ADD>(a, b, out);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Prg;
-    use crate::ntt::{forward_portable, inverse_portable};
+    use crate::ntt::{
+        forward_portable, inverse_portable, multiply_add_portable, pointwise_portable,
+    };
     use rand_core::Rng;
 
     /// The instructions by their definition.
@@ -387,11 +479,11 @@ mod tests {
         fn and(self, other: Self) -> Self {
             self.zip(other, |a, b| a & b)
         }
-        fn product_low(self, other: Self) -> Self {
-            self.zip(other, |a, b| wide(a, b) as u64 & MASK)
+        fn add_low(self, a: Self, b: Self) -> Self {
+            self.add(a.zip(b, |a, b| wide(a, b) as u64 & MASK))
         }
-        fn product_high(self, other: Self) -> Self {
-            self.zip(other, |a, b| (wide(a, b) >> 52) as u64)
+        fn add_high(self, a: Self, b: Self) -> Self {
+            self.add(a.zip(b, |a, b| (wide(a, b) >> 52) as u64))
         }
         fn transpose(rows: [Self; 8]) -> [Self; 8] {
             std::array::from_fn(|i| Self(std::array::from_fn(|j| rows[j].0[i])))
@@ -418,6 +510,13 @@ mod tests {
             inverse_lanes::<Words>(&mut back, &tables()[1]);
             inverse_portable(&mut expected);
             assert!(back == expected);
+            let [mut sum, mut expected] = [values; 2];
+            products_lanes::<Words, true>(&forth, &back, &mut sum);
+            multiply_add_portable(&forth, &back, &mut expected);
+            assert!(sum == expected);
+            products_lanes::<Words, false>(&values, &values, &mut sum);
+            pointwise_portable(&values, &values, &mut expected);
+            assert!(sum == expected);
         }
     }
 }
