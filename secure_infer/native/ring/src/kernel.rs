@@ -3,7 +3,8 @@
 //! No im2col: a *slab* holds a tile of pixels (and what the taps reach beyond it) of some channels, and every
 //! (channel, tap) is one row of the product's right side, namely the slab from some offset on. Strides are taken
 //! out first by splitting the raster in phases. Outputs are computed in blocks of up to six channels, so that
-//! the accumulators of a block stay in registers.
+//! the accumulators of a block stay in registers, and all blocks of a strip of pixels after each other, so that what
+//! the strip's rows read stays in L1.
 
 use std::ops::Range;
 
@@ -46,8 +47,12 @@ impl Instructions {
 
 /// Output channels whose accumulators are in registers together.
 pub(crate) const BLOCK: usize = 6;
-/// Rows of the matrix product handled before the accumulators are put back: a panel of weights stays in L1.
-const MAX_ROWS: usize = 1024;
+/// Pixels whose outputs are computed together, a multiple of every vector block.
+const STRIP: usize = 32;
+/// Words that the rows of a strip read before the accumulators are put back: they stay in L1.
+const MAX_READ: usize = 6 << 10;
+/// Words of a cache line.
+const LINE: usize = 16;
 /// Words of a slab: it stays in L2.
 const MAX_SLAB: usize = 48 << 10;
 /// Products below which a convolution is not divided: some 50 us.
@@ -68,26 +73,72 @@ pub struct ConvKernel {
 /// How the work is cut up.
 struct Plan {
     instructions: Instructions,
-    /// Whether slab and panels hold pairs of channels as 16-bit digits.
-    digits: bool,
+    /// What shares the words of slab and panels.
+    pairs: Pairs,
     /// Output positions of a tile, a multiple of the vector block.
     tile: usize,
     /// Words of a slab row: the tile and the reach of the taps.
     row: usize,
     /// Input channels of a slab.
     channels: usize,
+    /// Rows of the product for one channel, or one pair of channels.
+    entries: Vec<Entry>,
     /// Where each row of the product starts in the slab.
-    offsets: Vec<u32>,
+    offsets: Offsets,
 }
 
-/// The operands of one block of outputs: `acc[o][x] (+)= sum_k panel[k][o] * slab[offsets[k] + x]`.
+/// What two 16-bit digits in one word belong to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pairs {
+    /// No digits: one number a word.
+    None,
+    /// A channel and the next one, at the same pixel.
+    Channels,
+    /// A pixel and the next one, of the only channel.
+    Taps,
+}
+
+/// One row of the product: a tap of a phase, and for [`Pairs::Taps`] the tap that reads the next pixel, if there is one.
+struct Entry {
+    phase: usize,
+    offset: usize,
+    tap: usize,
+    next: Option<usize>,
+}
+
+/// Where rows start, and the largest of these places.
+pub(crate) struct Offsets {
+    starts: Vec<u32>,
+    largest: usize,
+}
+
+impl Offsets {
+    pub(crate) fn new(starts: Vec<u32>) -> Self {
+        let largest = starts.iter().max().map_or(0, |&start| start as usize);
+        Self { starts, largest }
+    }
+
+    pub(crate) fn starts(&self) -> &[u32] {
+        &self.starts
+    }
+
+    pub(crate) fn largest(&self) -> usize {
+        self.largest
+    }
+}
+
+/// The operands of one block of outputs: `acc[o][x] (+)= sum_k panel[k][o] * slab[offsets[k] + x]`, x below `pixels`.
 pub(crate) struct Block<'a> {
     pub slab: &'a [u32],
     /// Distance from a low-digit row to its high-digit row (digits only).
     pub row: usize,
-    pub offsets: &'a [u32],
+    pub offsets: &'a Offsets,
+    /// Rows of the product, the first ones of `offsets`.
+    pub rows: usize,
     pub panel: &'a [u32],
-    pub tile: usize,
+    pub pixels: usize,
+    /// Distance from an output's accumulators to the next one's.
+    pub stride: usize,
     /// Whether `acc` starts at zero instead of at what it holds.
     pub first: bool,
 }
@@ -119,7 +170,7 @@ impl ConvKernel {
         }
         let phases = shape.phases();
         let plan = Plan::new(shape, &phases, simd::available(instructions));
-        let panels = plan.panels(shape, phases.taps.len(), weights);
+        let panels = plan.panels(shape, weights);
         Ok(Self {
             shape: *shape,
             phases,
@@ -240,13 +291,15 @@ impl ConvKernel {
         );
         let own = part.outputs.len();
         let planes_per_channel = self.phases.origins.len();
-        let mut slab = vec![0; plan.slab_len(planes_per_channel)];
-        let mut acc = vec![0; own * plan.tile];
-        let rows_of = |channels| plan.rows(channels, self.phases.taps.len());
+        let (mut slab, mut acc) = (Vec::new(), Vec::new());
+        let slab = lines(&mut slab, plan.slab_len(planes_per_channel));
+        let acc = lines(&mut acc, own * plan.tile);
+        let rows_of = |channels| plan.units(channels) * plan.entries.len();
         // every slab but a group's last holds `plan.channels`
         let group_rows =
             inputs / plan.channels * rows_of(plan.channels) + rows_of(inputs % plan.channels);
         for start in part.positions.clone().step_by(plan.tile) {
+            let length = plan.length(part.positions.end - start);
             for group in part.groups.clone() {
                 for from in (0..inputs).step_by(plan.channels) {
                     let count = plan.channels.min(inputs - from);
@@ -256,31 +309,35 @@ impl ConvKernel {
                         &self.phases,
                         start,
                         count,
-                        &mut slab,
+                        slab,
                     );
                     let rows = rows_of(count);
                     let before = group * group_rows + from / plan.channels * rows_of(plan.channels);
                     let panels = &self.panels[before * outputs..];
-                    for (at, block) in blocks(outputs) {
-                        if !part.outputs.contains(&at) {
-                            continue;
+                    // where there is one block only, nothing is read again
+                    let strip = if own > BLOCK { STRIP } else { length };
+                    for x in (0..length).step_by(strip) {
+                        for (at, block) in blocks(outputs) {
+                            if !part.outputs.contains(&at) {
+                                continue;
+                            }
+                            let operands = Block {
+                                slab: &slab[x..],
+                                row: plan.row,
+                                offsets: &plan.offsets,
+                                rows,
+                                panel: &panels[rows * at..rows * (at + block)],
+                                pixels: strip.min(length - x),
+                                stride: plan.tile,
+                                first: from == 0,
+                            };
+                            let acc = &mut acc[(at - part.outputs.start) * plan.tile + x..];
+                            simd::multiply(plan.instructions, block, &operands, acc);
                         }
-                        let panel = &panels[rows * at..rows * (at + block)];
-                        let operands = Block {
-                            slab: &slab,
-                            row: plan.row,
-                            offsets: &plan.offsets[..rows],
-                            panel,
-                            tile: plan.tile,
-                            first: from == 0,
-                        };
-                        let at = at - part.outputs.start;
-                        let acc = &mut acc[at * plan.tile..(at + block) * plan.tile];
-                        simd::multiply(plan.instructions, block, &operands, acc);
                     }
                 }
                 let outs = &mut outs[(group - part.groups.start) * own..][..own];
-                self.crop(&acc, start, &part.positions, outs);
+                self.crop(acc, start, &part.positions, outs);
             }
         }
     }
@@ -312,6 +369,13 @@ impl Drop for ConvKernel {
         self.panels.fill(0);
         std::hint::black_box(&self.panels);
     }
+}
+
+/// That many zeros from the beginning of a cache line on.
+fn lines(words: &mut Vec<u32>, len: usize) -> &mut [u32] {
+    words.resize(len + LINE, 0);
+    let first = words.as_ptr().align_offset(LINE * size_of::<u32>());
+    &mut words[first..first + len]
 }
 
 /// Cuts `outputs` channels in blocks of nearly equal size of at most [`BLOCK`]: (first channel, size).
@@ -367,15 +431,23 @@ fn parts(
 
 impl Plan {
     fn new(shape: &ConvShape, phases: &Phases, mut instructions: Instructions) -> Self {
-        if shape.group_inputs() == 1 {
-            // digits come in pairs of channels
+        let mut pairs = match simd::takes_digits(instructions) {
+            false => Pairs::None,
+            true if shape.group_inputs() > 1 => Pairs::Channels,
+            true => Pairs::Taps,
+        };
+        let mut entries = entries(phases, pairs);
+        if pairs == Pairs::Taps
+            && (shape.group_outputs() == 1 || 3 * entries.len() > 2 * phases.taps.len())
+        {
+            // too few outputs share the digits, or too few taps have a neighbour
             instructions = match instructions {
                 Instructions::Avx512Vnni => simd::available(Instructions::Avx512),
-                Instructions::PortableDigits => Instructions::Portable,
-                other => other,
+                _ => Instructions::Portable,
             };
+            pairs = Pairs::None;
+            entries = self::entries(phases, pairs);
         }
-        let digits = simd::takes_digits(instructions);
         let reach = phases.taps.iter().map(|tap| tap.offset).max().unwrap_or(0);
         let positions = (shape.out_height() - 1) * phases.width + shape.out_width();
         let unit = simd::pixels(instructions);
@@ -383,72 +455,88 @@ impl Plan {
         let tiles = positions.div_ceil(reach.clamp(256, 1024));
         let tile = positions.div_ceil(tiles).next_multiple_of(unit);
         let row = (tile + reach).next_multiple_of(16);
-        let by_rows = (MAX_ROWS / phases.taps.len()).max(1);
+        let by_reads = (MAX_READ / words_read(phases)).max(1);
         let by_words = (MAX_SLAB / (row * phases.origins.len())).max(1);
-        let channels = by_rows.min(by_words).min(shape.group_inputs());
-        let channels = if digits {
-            channels.next_multiple_of(2)
-        } else {
-            channels
-        };
+        let channels = by_reads.min(by_words).min(shape.group_inputs());
         let mut plan = Self {
             instructions,
-            digits,
+            pairs,
             tile,
             row,
-            channels,
-            offsets: Vec::new(),
+            channels: match pairs {
+                Pairs::Channels => channels.next_multiple_of(2),
+                Pairs::None | Pairs::Taps => channels,
+            },
+            entries,
+            offsets: Offsets::new(Vec::new()),
         };
-        let units = if digits { channels / 2 } else { channels };
-        let rows_per_phase = if digits { 2 } else { 1 };
-        for unit in 0..units {
-            for tap in &phases.taps {
-                let at =
-                    (unit * phases.origins.len() + tap.phase) * rows_per_phase * row + tap.offset;
-                plan.offsets.push(at as u32);
+        let mut starts = Vec::with_capacity(plan.units(plan.channels) * plan.entries.len());
+        for unit in 0..plan.units(plan.channels) {
+            for entry in &plan.entries {
+                let plane = unit * phases.origins.len() + entry.phase;
+                starts.push((plane * plan.plane_len() + entry.offset) as u32);
             }
         }
+        plan.offsets = Offsets::new(starts);
         plan
     }
 
-    /// Rows of the product for `channels` input channels.
-    fn rows(&self, channels: usize, taps: usize) -> usize {
-        if self.digits {
-            channels.div_ceil(2) * taps
-        } else {
-            channels * taps
+    /// Positions that are computed of a tile with so many ahead of it.
+    fn length(&self, ahead: usize) -> usize {
+        let unit = simd::pixels(self.instructions);
+        self.tile.min(ahead.next_multiple_of(unit))
+    }
+
+    /// What `channels` input channels are one row of the product per entry of.
+    fn units(&self, channels: usize) -> usize {
+        match self.pairs {
+            Pairs::Channels => channels.div_ceil(2),
+            Pairs::None | Pairs::Taps => channels,
+        }
+    }
+
+    /// Words of a plane in the slab: one row, or a row of low digits and one of high ones.
+    fn plane_len(&self) -> usize {
+        match self.pairs {
+            Pairs::None => self.row,
+            Pairs::Channels | Pairs::Taps => 2 * self.row,
         }
     }
 
     fn slab_len(&self, planes_per_channel: usize) -> usize {
-        self.channels * planes_per_channel * self.row
+        self.units(self.channels) * planes_per_channel * self.plane_len()
     }
 
     /// The weights in the order of `apply_planes`, sign-extended, or as pairs of 16 bits for digits.
-    fn panels(&self, shape: &ConvShape, taps: usize, weights: &[i16]) -> Vec<u32> {
+    fn panels(&self, shape: &ConvShape, weights: &[i16]) -> Vec<u32> {
         let (inputs, outputs) = (shape.group_inputs(), shape.group_outputs());
+        let taps = shape.weights_len() / (shape.spec().out_channels * inputs);
+        let step = if self.pairs == Pairs::Channels { 2 } else { 1 };
         let mut panels = Vec::with_capacity(weights.len() + weights.len() / 8);
         for group in 0..shape.spec().groups {
             for from in (0..inputs).step_by(self.channels) {
                 let to = inputs.min(from + self.channels);
                 for (at, block) in blocks(outputs) {
-                    for input in (from..to).step_by(if self.digits { 2 } else { 1 }) {
-                        for tap in 0..taps {
+                    for input in (from..to).step_by(step) {
+                        for entry in &self.entries {
                             for output in at..at + block {
-                                let index =
-                                    ((group * outputs + output) * inputs + input) * taps + tap;
-                                let word = if !self.digits {
-                                    i32::from(weights[index]) as u32
-                                } else {
-                                    let second = if input + 1 < to {
-                                        weights[index + taps]
-                                    } else {
-                                        0
-                                    };
-                                    u32::from(weights[index] as u16)
-                                        | u32::from(second as u16) << 16
+                                let channel = ((group * outputs + output) * inputs + input) * taps;
+                                let first = weights[channel + entry.tap];
+                                let second = match self.pairs {
+                                    Pairs::Channels if input + 1 < to => {
+                                        weights[channel + taps + entry.tap]
+                                    }
+                                    Pairs::Taps => {
+                                        entry.next.map_or(0, |tap| weights[channel + tap])
+                                    }
+                                    Pairs::None | Pairs::Channels => 0,
                                 };
-                                panels.push(word);
+                                panels.push(match self.pairs {
+                                    Pairs::None => i32::from(first) as u32,
+                                    Pairs::Channels | Pairs::Taps => {
+                                        u32::from(first as u16) | u32::from(second as u16) << 16
+                                    }
+                                });
                             }
                         }
                     }
@@ -468,52 +556,86 @@ impl Plan {
         slab: &mut [u32],
     ) {
         let per_channel = phases.origins.len();
-        let view = |channel: usize, phase: usize| {
+        let view = |channel: usize, phase: usize, start: usize| {
             let plane =
                 &planes[(channel * per_channel + phase) * phases.pixels()..][..phases.pixels()];
             let from = start.min(plane.len());
             &plane[from..plane.len().min(start + self.row)]
         };
-        if !self.digits {
-            for (index, row) in slab
-                .chunks_exact_mut(self.row)
-                .take(count * per_channel)
-                .enumerate()
-            {
-                let pixels = view(index / per_channel, index % per_channel);
-                row[..pixels.len()].copy_from_slice(pixels);
-                row[pixels.len()..].fill(0);
-            }
-            return;
-        }
-        for (index, rows) in slab
-            .chunks_exact_mut(2 * self.row)
-            .take(count.div_ceil(2) * per_channel)
-            .enumerate()
-        {
-            let (channel, phase) = (index / per_channel * 2, index % per_channel);
-            let first = view(channel, phase);
-            let second = if channel + 1 < count {
-                view(channel + 1, phase)
-            } else {
-                &[]
+        let units = self.units(count) * per_channel;
+        for (index, rows) in (slab.chunks_exact_mut(self.plane_len()).take(units)).enumerate() {
+            let (unit, phase) = (index / per_channel, index % per_channel);
+            let (first, second) = match self.pairs {
+                Pairs::None => {
+                    let pixels = view(unit, phase, start);
+                    rows[..pixels.len()].copy_from_slice(pixels);
+                    rows[pixels.len()..].fill(0);
+                    continue;
+                }
+                Pairs::Channels if 2 * unit + 1 < count => (
+                    view(2 * unit, phase, start),
+                    view(2 * unit + 1, phase, start),
+                ),
+                Pairs::Channels => (view(2 * unit, phase, start), &[][..]),
+                Pairs::Taps => (view(unit, phase, start), view(unit, phase, start + 1)),
             };
-            split_digits(first, second, rows, self.row);
+            simd::widened(
+                #[inline(always)]
+                || split_digits(first, second, rows, self.row),
+            );
         }
     }
 }
 
+/// The rows of the product for one channel.
+fn entries(phases: &Phases, pairs: Pairs) -> Vec<Entry> {
+    let mut taps: Vec<_> = phases.taps.iter().enumerate().collect();
+    if pairs == Pairs::Taps {
+        taps.sort_by_key(|(_, tap)| (tap.phase, tap.offset));
+    }
+    let mut entries: Vec<Entry> = Vec::with_capacity(taps.len());
+    for (index, tap) in taps {
+        if let Some(last) = entries.last_mut()
+            && pairs == Pairs::Taps
+            && last.next.is_none()
+            && (last.phase, last.offset + 1) == (tap.phase, tap.offset)
+        {
+            last.next = Some(index);
+            continue;
+        }
+        entries.push(Entry {
+            phase: tap.phase,
+            offset: tap.offset,
+            tap: index,
+            next: None,
+        });
+    }
+    entries
+}
+
+/// Words that the taps of one channel read for a strip, in whole cache lines.
+fn words_read(phases: &Phases) -> usize {
+    let mut lines: Vec<_> = (phases.taps.iter())
+        .flat_map(|tap| {
+            let lines = tap.offset / LINE..(tap.offset + STRIP).div_ceil(LINE);
+            lines.map(|line| (tap.phase, line))
+        })
+        .collect();
+    lines.sort_unstable();
+    lines.dedup();
+    lines.len() * LINE
+}
+
 /// Splits two rows in signed 16-bit digits: `x = low + 2^16 high` modulo 2^32, the pair side by side in one word.
+#[inline(always)]
 fn split_digits(first: &[u32], second: &[u32], rows: &mut [u32], row: usize) {
     let (low, high) = rows.split_at_mut(row);
+    let both = first.len().min(second.len());
+    for ((low, high), &a) in (low.iter_mut().zip(high.iter_mut()).zip(first)).skip(both) {
+        (*low, *high) = (a & 0xffff, a.wrapping_add(0x8000) >> 16);
+    }
     low[first.len()..].fill(0);
     high[first.len()..].fill(0);
-    if second.is_empty() {
-        for ((low, high), &a) in low.iter_mut().zip(high).zip(first) {
-            (*low, *high) = (a & 0xffff, a.wrapping_add(0x8000) >> 16);
-        }
-        return;
-    }
     for (((low, high), &a), &b) in low.iter_mut().zip(high).zip(first).zip(second) {
         *low = a & 0xffff | b << 16;
         *high = a.wrapping_add(0x8000) >> 16 | b.wrapping_add(0x8000) & 0xffff_0000;

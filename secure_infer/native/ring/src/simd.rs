@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use crate::kernel::{Block, Instructions};
+use crate::kernel::{Block, Instructions, Offsets};
 
 pub(crate) mod rates;
 
@@ -122,7 +122,7 @@ pub(crate) fn detect() -> Instructions {
 /// Compares a kernel with the portable one on a fixed pseudo-random input, for every block size.
 fn agrees(set: Instructions) -> bool {
     const ROWS: usize = 37;
-    let (tile, row) = (64, 80);
+    let (pixels, row, stride) = (64, 80, 96);
     let mut state = 0x9e37_79b9_u32;
     let mut next = || {
         state ^= state << 13;
@@ -131,20 +131,21 @@ fn agrees(set: Instructions) -> bool {
         state
     };
     let slab: Vec<u32> = (0..ROWS * 2 * row).map(|_| next()).collect();
-    let offsets: Vec<u32> = (0..ROWS as u32)
-        .map(|k| k * 2 * row as u32 + k % 7)
-        .collect();
+    let offsets = (0..ROWS as u32).map(|k| k * 2 * row as u32 + k % 7);
+    let offsets = Offsets::new(offsets.collect());
     (1..=crate::kernel::BLOCK).all(|block| {
         let panel: Vec<u32> = (0..ROWS * block).map(|_| next()).collect();
-        let mut acc: Vec<u32> = (0..block * tile).map(|_| next()).collect();
+        let mut acc: Vec<u32> = (0..block * stride).map(|_| next()).collect();
         let mut expected = acc.clone();
         [true, false].into_iter().all(|first| {
             let operands = Block {
                 slab: &slab,
                 row,
                 offsets: &offsets,
+                rows: ROWS,
                 panel: &panel,
-                tile,
+                pixels,
+                stride,
                 first,
             };
             multiply(set, block, &operands, &mut acc);
@@ -161,16 +162,12 @@ fn agrees(set: Instructions) -> bool {
 
 /// Adds (or sets) the products of one block of `outputs` (1 to 6) channels; see [`Block`].
 pub(crate) fn multiply(set: Instructions, outputs: usize, block: &Block<'_>, acc: &mut [u32]) {
-    let reach = block
-        .offsets
-        .iter()
-        .max()
-        .map_or(0, |&offset| offset as usize);
-    let reach = reach + if takes_digits(set) { block.row } else { 0 };
-    assert!(block.tile.is_multiple_of(pixels(set)) && reach + block.tile <= block.slab.len());
+    let reach = block.offsets.largest() + if takes_digits(set) { block.row } else { 0 };
+    assert!(block.pixels.is_multiple_of(pixels(set)) && reach + block.pixels <= block.slab.len());
     assert!(
-        block.panel.len() >= block.offsets.len() * outputs && acc.len() >= outputs * block.tile
+        block.rows <= block.offsets.starts().len() && block.rows * outputs <= block.panel.len()
     );
+    assert!(outputs > 0 && (outputs - 1) * block.stride + block.pixels <= acc.len());
     macro_rules! with_outputs {
         ($call:ident) => {
             match outputs {
@@ -189,9 +186,9 @@ pub(crate) fn multiply(set: Instructions, outputs: usize, block: &Block<'_>, acc
         match set {
             Instructions::Portable => with_outputs!(words_portable),
             Instructions::PortableDigits => digits_portable(outputs, block, acc),
-            // SAFETY: `available` has found the instructions; the two asserts above say that all of
-            // slab[offset..][..tile] (and the high-digit row behind it), panel[..rows * outputs] and
-            // acc[..outputs * tile] exist and that the tile is a whole number of vector blocks.
+            // SAFETY: `available` has found the instructions; the asserts above say that all of
+            // slab[offset..][..pixels] (and the high-digit row behind it), panel[..rows * outputs] and
+            // acc[o * stride..][..pixels] exist and that the pixels are a whole number of vector blocks.
             Instructions::Avx2 => unsafe { with_outputs!(words_avx2) },
             // SAFETY: as above.
             Instructions::Avx512 => unsafe { with_outputs!(words_avx512) },
@@ -208,14 +205,17 @@ pub(crate) fn multiply(set: Instructions, outputs: usize, block: &Block<'_>, acc
 }
 
 fn words_portable<const O: usize>(block: &Block<'_>, acc: &mut [u32]) {
-    for x in (0..block.tile).step_by(16) {
+    for x in (0..block.pixels).step_by(16) {
         let mut sums = [[0u32; 16]; O];
         if !block.first {
             for (o, sums) in sums.iter_mut().enumerate() {
-                sums.copy_from_slice(&acc[o * block.tile + x..][..16]);
+                sums.copy_from_slice(&acc[o * block.stride + x..][..16]);
             }
         }
-        for (&offset, weights) in block.offsets.iter().zip(block.panel.chunks_exact(O)) {
+        for (&offset, weights) in block.offsets.starts()[..block.rows]
+            .iter()
+            .zip(block.panel.chunks_exact(O))
+        {
             let pixels = &block.slab[offset as usize + x..][..16];
             for (sums, &weight) in sums.iter_mut().zip(weights) {
                 for (sum, &pixel) in sums.iter_mut().zip(pixels) {
@@ -224,7 +224,7 @@ fn words_portable<const O: usize>(block: &Block<'_>, acc: &mut [u32]) {
             }
         }
         for (o, sums) in sums.iter().enumerate() {
-            acc[o * block.tile + x..][..16].copy_from_slice(sums);
+            acc[o * block.stride + x..][..16].copy_from_slice(sums);
         }
     }
 }
@@ -237,18 +237,18 @@ fn digits_portable(outputs: usize, block: &Block<'_>, acc: &mut [u32]) {
         a0.wrapping_mul(b0).wrapping_add(a1.wrapping_mul(b1)) as u32
     };
     for o in 0..outputs {
-        for x in 0..block.tile {
+        for x in 0..block.pixels {
             let mut sum = if block.first {
                 0
             } else {
-                acc[o * block.tile + x]
+                acc[o * block.stride + x]
             };
-            for (k, &offset) in block.offsets.iter().enumerate() {
+            for (k, &offset) in block.offsets.starts()[..block.rows].iter().enumerate() {
                 let (at, weight) = (offset as usize + x, block.panel[k * outputs + o]);
                 sum = sum.wrapping_add(dot(block.slab[at], weight));
                 sum = sum.wrapping_add(dot(block.slab[at + block.row], weight) << 16);
             }
-            acc[o * block.tile + x] = sum;
+            acc[o * block.stride + x] = sum;
         }
     }
 }
@@ -262,19 +262,19 @@ use std::arch::x86_64::*;
 #[target_feature(enable = "avx2")]
 unsafe fn words_avx2<const O: usize>(block: &Block<'_>, acc: &mut [u32]) {
     let (slab, panel, acc) = (block.slab.as_ptr(), block.panel.as_ptr(), acc.as_mut_ptr());
-    for x in (0..block.tile).step_by(16) {
+    for x in (0..block.pixels).step_by(16) {
         let mut sums = [[_mm256_setzero_si256(); 2]; O];
         if !block.first {
             for (o, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: o < O and x + 16 <= tile, so both loads end within acc[..O * tile].
+                // SAFETY: o < O and x + 16 <= pixels, so both loads end within acc[o * stride..][..pixels].
                 unsafe {
-                    let at = acc.add(o * block.tile + x).cast::<__m256i>();
+                    let at = acc.add(o * block.stride + x).cast::<__m256i>();
                     *sums = [_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))];
                 }
             }
         }
-        for (k, &offset) in block.offsets.iter().enumerate() {
-            // SAFETY: offset + tile <= slab.len() and x + 16 <= tile.
+        for (k, &offset) in block.offsets.starts()[..block.rows].iter().enumerate() {
+            // SAFETY: offset + pixels <= slab.len() and x + 16 <= pixels.
             let pixels = unsafe {
                 let at = slab.add(offset as usize + x).cast::<__m256i>();
                 [_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))]
@@ -289,7 +289,7 @@ unsafe fn words_avx2<const O: usize>(block: &Block<'_>, acc: &mut [u32]) {
         for (o, sums) in sums.iter().enumerate() {
             // SAFETY: as for the loads.
             unsafe {
-                let at = acc.add(o * block.tile + x).cast::<__m256i>();
+                let at = acc.add(o * block.stride + x).cast::<__m256i>();
                 _mm256_storeu_si256(at, sums[0]);
                 _mm256_storeu_si256(at.add(1), sums[1]);
             }
@@ -303,19 +303,19 @@ unsafe fn words_avx2<const O: usize>(block: &Block<'_>, acc: &mut [u32]) {
 #[target_feature(enable = "avx512f")]
 unsafe fn words_avx512<const O: usize>(block: &Block<'_>, acc: &mut [u32]) {
     let (slab, panel, acc) = (block.slab.as_ptr(), block.panel.as_ptr(), acc.as_mut_ptr());
-    for x in (0..block.tile).step_by(32) {
+    for x in (0..block.pixels).step_by(32) {
         let mut sums = [[_mm512_setzero_si512(); 2]; O];
         if !block.first {
             for (o, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: o < O and x + 32 <= tile, so both loads end within acc[..O * tile].
+                // SAFETY: o < O and x + 32 <= pixels, so both loads end within acc[o * stride..][..pixels].
                 unsafe {
-                    let at = acc.add(o * block.tile + x).cast::<i32>();
+                    let at = acc.add(o * block.stride + x).cast::<i32>();
                     *sums = [_mm512_loadu_epi32(at), _mm512_loadu_epi32(at.add(16))];
                 }
             }
         }
-        for (k, &offset) in block.offsets.iter().enumerate() {
-            // SAFETY: offset + tile <= slab.len() and x + 32 <= tile.
+        for (k, &offset) in block.offsets.starts()[..block.rows].iter().enumerate() {
+            // SAFETY: offset + pixels <= slab.len() and x + 32 <= pixels.
             let pixels = unsafe {
                 let at = slab.add(offset as usize + x).cast::<i32>();
                 [_mm512_loadu_epi32(at), _mm512_loadu_epi32(at.add(16))]
@@ -330,7 +330,7 @@ unsafe fn words_avx512<const O: usize>(block: &Block<'_>, acc: &mut [u32]) {
         for (o, sums) in sums.iter().enumerate() {
             // SAFETY: as for the loads.
             unsafe {
-                let at = acc.add(o * block.tile + x).cast::<i32>();
+                let at = acc.add(o * block.stride + x).cast::<i32>();
                 _mm512_storeu_epi32(at, sums[0]);
                 _mm512_storeu_epi32(at.add(16), sums[1]);
             }
@@ -344,11 +344,11 @@ unsafe fn words_avx512<const O: usize>(block: &Block<'_>, acc: &mut [u32]) {
 #[target_feature(enable = "avx512f,avx512vnni")]
 unsafe fn digits_avx512<const O: usize>(block: &Block<'_>, acc: &mut [u32]) {
     let (slab, panel, acc) = (block.slab.as_ptr(), block.panel.as_ptr(), acc.as_mut_ptr());
-    for x in (0..block.tile).step_by(32) {
+    for x in (0..block.pixels).step_by(32) {
         let mut low = [[_mm512_setzero_si512(); 2]; O];
         let mut high = low;
-        for (k, &offset) in block.offsets.iter().enumerate() {
-            // SAFETY: offset + row + tile <= slab.len() and x + 32 <= tile.
+        for (k, &offset) in block.offsets.starts()[..block.rows].iter().enumerate() {
+            // SAFETY: offset + row + pixels <= slab.len() and x + 32 <= pixels.
             let (lows, highs) = unsafe {
                 let at = slab.add(offset as usize + x).cast::<i32>();
                 let next = at.add(block.row);
@@ -369,9 +369,9 @@ unsafe fn digits_avx512<const O: usize>(block: &Block<'_>, acc: &mut [u32]) {
         for (o, (low, high)) in low.iter().zip(&high).enumerate() {
             for i in 0..2 {
                 let sum = _mm512_add_epi32(low[i], _mm512_slli_epi32::<16>(high[i]));
-                // SAFETY: o < O and x + 32 <= tile, so load and store end within acc[..O * tile].
+                // SAFETY: o < O and x + 32 <= pixels, so load and store end within acc[o * stride..][..pixels].
                 unsafe {
-                    let at = acc.add(o * block.tile + x + 16 * i).cast::<i32>();
+                    let at = acc.add(o * block.stride + x + 16 * i).cast::<i32>();
                     let before = if block.first {
                         _mm512_setzero_si512()
                     } else {
@@ -398,12 +398,15 @@ mod tests {
 
     #[test]
     fn digits_and_words_give_different_sums_so_that_agreement_means_something() {
+        let offsets = Offsets::new(vec![0]);
         let operands = |first| Block {
             slab: &[3 << 16 | 5; 64],
             row: 32,
-            offsets: &[0],
+            offsets: &offsets,
+            rows: 1,
             panel: &[2 << 16 | 7],
-            tile: 16,
+            pixels: 16,
+            stride: 16,
             first,
         };
         let (mut digits, mut words) = ([1; 16], [1; 16]);

@@ -130,6 +130,24 @@ fn depthwise_convolution_divided_by_groups_equals_the_definition() {
 }
 
 #[test]
+fn convolution_of_one_channel_whose_taps_come_in_pairs_equals_the_definition() {
+    for (kernel, stride, padding) in [([7, 7], [2, 2], 3), ([1, 4], [1, 1], 0)] {
+        let spec = ConvSpec {
+            in_channels: 1,
+            in_height: 33,
+            in_width: 46,
+            out_channels: 8,
+            kernel,
+            stride,
+            dilation: [1, 1],
+            padding: [padding; 4],
+            groups: 1,
+        };
+        check(spec, 9);
+    }
+}
+
+#[test]
 fn convolution_divided_by_pixels_equals_the_definition() {
     // with 2, 3 and 4 threads there are as many parts as tiles, or fewer
     for (height, width, threads) in [(20, 20, 2), (40, 45, 2), (40, 45, 3), (40, 45, 4)] {
