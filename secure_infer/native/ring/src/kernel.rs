@@ -454,7 +454,8 @@ impl Plan {
         // as few tiles as that, but of equal size
         let tiles = positions.div_ceil(reach.clamp(256, 1024));
         let tile = positions.div_ceil(tiles).next_multiple_of(unit);
-        let row = (tile + reach).next_multiple_of(16);
+        // an odd number of cache lines, so that rows don't meet in a few sets of the cache
+        let row = ((tile + reach).div_ceil(LINE) | 1) * LINE;
         let by_reads = (MAX_READ / words_read(phases)).max(1);
         let by_words = (MAX_SLAB / (row * phases.origins.len())).max(1);
         let channels = by_reads.min(by_words).min(shape.group_inputs());
