@@ -22,7 +22,7 @@ use crate::params::{HINT_BITS, N, Q, Q_BITS};
 use crate::prg::{BUFFER, Prg};
 use crate::rounding::{HALF, scale};
 use crate::sample::{ERROR_REFILLS, Public, add_errors, lift, public, ternary};
-use crate::simd::{prefetch, widened};
+use crate::simd::widened;
 
 /// Bytes of p_b.
 pub(crate) const KEY: usize = N * Q_BITS as usize / 8;
@@ -192,20 +192,17 @@ impl HospitalSecret {
         let mut states: Vec<_> = (0..self.workers.threads())
             .map(|_| Scratch::new())
             .collect();
-        let polys = layout.residues();
-        self.workers.try_each_with(
-            &mut states,
-            out.chunks_exact_mut(pixels).enumerate(),
-            |scratch, (output, out)| {
-                for residue in 0..polys {
-                    let (hint, later) = hints[(output * polys + residue) * HINT..].split_at(HINT);
-                    prefetch(&later[..HINT.min(later.len())]);
+        let outputs = hints
+            .chunks_exact(layout.residues() * HINT)
+            .zip(out.chunks_exact_mut(pixels));
+        self.workers
+            .try_each_with(&mut states, outputs, |scratch, (hints, out)| {
+                for (residue, hint) in hints.chunks_exact(HINT).enumerate() {
                     self.share(scratch, hint, ring_bits)?;
                     layout.place_outputs(residue, &scratch.words, out);
                 }
                 Ok(())
-            },
-        )
+            })
     }
 
     /// The share of one output polynomial, in the scratch's words.

@@ -131,16 +131,6 @@ pub(crate) fn multiply_add(set: Set, a: &[u64; N], b: &[u64; N], sum: &mut [u64;
     }
 }
 
-/// Has bytes brought to the cache that are read next.
-pub(crate) fn prefetch(bytes: &[u8]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in bytes.chunks(64) {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: every x86-64 processor has the instruction, and it reads nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
-    }
-}
-
 /// out = a * b, value by value, a and b below q.
 pub(crate) fn pointwise(set: Set, a: &[u64; N], b: &[u64; N], out: &mut [u64; N]) {
     match set {
