@@ -3,13 +3,14 @@
 The need is counted from the protocol's sizes alone (`secure_infer.runtime.work`), the rates are measured in
 the same run (`secure_infer.bench.rates`). For one party in one phase and one kind of step::
 
-    bound = max over aes_blocks, multiply_adds, butterflies, memory_bytes of (need / rate)
+    bound = max(memory_bytes / rate, aes_blocks / rate + multiply_adds / rate + butterflies / rate)
             + random_reads / rate + sent_bytes / rate + received_bytes / rate
 
-A core can do the first four side by side, so the largest of them is a bound; bytes through TLS are encrypted,
-copied and handed to the kernel by the same core before or after that, so they add up. So do random reads:
-fetching what they read while the core encrypts was tried in several ways and is not faster (decision records
-7 and 9). ``ratio`` is the time that was measured on the core, divided by the bound: what is above 1 is what
+A core moves memory while it computes, so the longer of both is a bound. AES, products and butterflies are
+measured at the full rate of the same vector units, so they add up; bytes through TLS are encrypted, copied and
+handed to the kernel by the same core before or after that, so they do, too. So do random reads: fetching what
+they read while the core encrypts was tried in several ways and is not faster (decision records 7 and 9).
+``ratio`` is the time that was measured on the core, divided by the bound: what is above 1 is what
 the arithmetic doesn't explain.
 The largest ratios come first, but only of work that takes a hundredth of its party's phase: the next thing to
 work on. It is about one core a party; what further threads do is not in the time of a session's own thread.
@@ -23,8 +24,8 @@ from secure_infer.runtime.cost import predict
 from secure_infer.runtime.program import Program
 from secure_infer.runtime.work import PARTIES, PHASES, Amounts, Party, Phase, work
 
-#: Resources of which a core uses several at once, and those that take their own time.
-SIDE_BY_SIDE: Final = ("aes_blocks", "multiply_adds", "butterflies", "memory_bytes")
+#: Resources that share the vector units, beside which memory is moved, and those that take their own time.
+VECTORS: Final = ("aes_blocks", "multiply_adds", "butterflies")
 ONE_AFTER_ANOTHER: Final = ("random_reads", "sent_bytes", "received_bytes")
 SHARE: Final = 0.01
 """Of a party's phase: what takes less is not worth a look."""
@@ -86,10 +87,10 @@ def bound(needs: Amounts, rates: Mapping[str, float]) -> tuple[str, float]:
     alone = {resource: amount / rates[resource] for resource, amount in needs.items()}
     if not alone:
         return "", 0.0
-    compute = max((alone.get(resource, 0.0) for resource in SIDE_BY_SIDE), default=0.0)
-    return max(alone, key=lambda name: alone[name]), compute + sum(
-        alone.get(resource, 0.0) for resource in ONE_AFTER_ANOTHER
-    )
+    computing = sum(alone.get(resource, 0.0) for resource in VECTORS)
+    apart = sum(alone.get(resource, 0.0) for resource in ONE_AFTER_ANOTHER)
+    seconds = max(computing, alone.get("memory_bytes", 0.0)) + apart
+    return max(alone, key=lambda name: alone[name]), seconds
 
 
 def roofline(

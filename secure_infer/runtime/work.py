@@ -5,7 +5,8 @@ Resources and their units:
 ===================  ============================================================================
 ``aes_blocks``       AES-128 blocks: streams and trees of OTs, hashes, generators
 ``multiply_adds``    products of a ring word (32 bits) with a weight (16 bits), added up
-``butterflies``      of number-theoretic transforms, N/2 log2 N = 11264 a polynomial (N = 2048)
+``butterflies``      of number-theoretic transforms, N/2 log2 N = 11264 a polynomial (N = 2048); a product
+                     modulo q and an exact rounding are as much, for each coefficient
 ``random_reads``     reads of 64 bytes at random in the 4 MiB of the LPN secret of ``ferret``
 ``memory_bytes``     of shares and ticket material in the core's types, each written or read once; what a
                      ticket keeps is erased, too, after it was read
@@ -91,8 +92,11 @@ CODE_BLOCKS: Final = READS * 2 / 16
 """Of 16 bits a column."""
 
 BUTTERFLIES: Final = POLYNOMIAL // 2 * 11
+PRODUCTS: Final = POLYNOMIAL
 #: Of an input polynomial, random bits a coefficient: the public one (50), its error (64), its rounding (32).
 INPUT_BLOCKS: Final = POLYNOMIAL * (50 + 64 + 32) / 128
+#: Of an output polynomial, random bits a coefficient: the developer's noise (64).
+OUTPUT_BLOCKS: Final = POLYNOMIAL * 64 / 128
 HINT_BYTES: Final = POLYNOMIAL * 36 // 8
 SECRET_BYTES: Final = POLYNOMIAL // 4
 WORD: Final = 4
@@ -199,13 +203,18 @@ def _add_traffic(tally: _Tally, phase: Phase, traffic: Traffic) -> None:
 
 
 def _add_linear(tally: _Tally, program: Program, step: Linear, predicted: StepPrediction) -> None:
-    """An inverse transform per input polynomial; one each way per output polynomial, of both parties."""
+    """One transform of an input polynomial, two of an output polynomial, of both parties, and products with keys.
+
+    Masks and the developer's shares are rounded exactly; the hospital's shares only shift.
+    """
     count = polynomials(program, step)
     read, made = program.values[step.source].elements, program.values[step.out].elements
     tally["offline", "hospital", "aes_blocks"] += INPUT_BLOCKS * count.inputs
-    tally["offline", "hospital", "butterflies"] += BUTTERFLIES * (count.inputs + 2 * count.outputs)
+    tally["offline", "hospital", "butterflies"] += (BUTTERFLIES + 2 * PRODUCTS) * count.inputs
+    tally["offline", "hospital", "butterflies"] += (2 * BUTTERFLIES + PRODUCTS) * count.outputs
     tally["offline", "hospital", "memory_bytes"] += HINT_BYTES * count.outputs + WORD * (read + made)
-    tally["offline", "developer", "butterflies"] += BUTTERFLIES * 2 * count.outputs
+    tally["offline", "developer", "aes_blocks"] += OUTPUT_BLOCKS * count.outputs
+    tally["offline", "developer", "butterflies"] += 2 * (BUTTERFLIES + PRODUCTS) * count.outputs
     tally["offline", "developer", "memory_bytes"] += SECRET_BYTES * count.outputs + WORD * made
     # Online: the input, the share of W r, the result.
     tally["online", "developer", "multiply_adds"] += predicted.multiply_adds

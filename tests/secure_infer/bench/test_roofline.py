@@ -36,11 +36,15 @@ def spent(**seconds: tuple[float, float]) -> dict[str, Any]:
     return {"offline": {"steps": steps}, "online": {"steps": steps}}
 
 
-def test_bound_is_the_largest_of_what_runs_side_by_side_and_all_reads_and_bytes_through_tls() -> None:
+def test_bound_is_vector_work_or_memory_and_all_reads_and_bytes_through_tls() -> None:
     needs = {"aes_blocks": 3e9, "memory_bytes": 2e10, "sent_bytes": 2e9, "received_bytes": 5e8}
     assert bound(needs, RATES) == ("aes_blocks", pytest.approx(3 + 1 + 0.5))
     assert bound({**needs, "random_reads": 2e8}, RATES)[1] == pytest.approx(3 + 2 + 1 + 0.5)
     assert bound({"received_bytes": 5e9, "memory_bytes": 1e10}, RATES) == ("received_bytes", pytest.approx(6))
+    # AES, products and butterflies share the vector units.
+    vectors = {"aes_blocks": 1e9, "multiply_adds": 1e10, "butterflies": 2e9}
+    assert bound({**vectors, "memory_bytes": 3e10}, RATES) == ("memory_bytes", pytest.approx(4))
+    assert bound({**vectors, "memory_bytes": 5e10}, RATES) == ("memory_bytes", pytest.approx(5))
     assert bound({}, RATES) == ("", 0.0)
 
 

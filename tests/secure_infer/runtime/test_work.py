@@ -7,7 +7,7 @@ from secure_infer.runtime.cost_ot import OtCost
 from secure_infer.runtime.cost_vectors import Polynomials, groups, lanes, polynomials, stripes
 from secure_infer.runtime.program import Program
 from secure_infer.runtime.steps import Input, Linear, Output, Relu, Truncate, Value
-from secure_infer.runtime.work import BUTTERFLIES, INPUT_BLOCKS, ot_work, work
+from secure_infer.runtime.work import BUTTERFLIES, INPUT_BLOCKS, OUTPUT_BLOCKS, PRODUCTS, ot_work, work
 
 SIZE = 1 << 14
 PROGRAM = Program(
@@ -97,9 +97,12 @@ def test_linear_transforms_every_input_polynomial_once_and_every_output_twice() 
     conv = work(PROGRAM, predict(PROGRAM))[1].amounts
     # 4096 pixels a channel: two polynomials each.
     assert polynomials(PROGRAM, PROGRAM.steps[1]) == Polynomials(8, 16)
-    assert conv["offline", "hospital"]["butterflies"] == BUTTERFLIES * (8 + 2 * 16)
-    assert conv["offline", "developer"]["butterflies"] == BUTTERFLIES * 2 * 16
+    transforms, products = 8 + 2 * 16, 2 * 8 + 16
+    assert conv["offline", "hospital"]["butterflies"] == BUTTERFLIES * transforms + PRODUCTS * products
+    assert conv["offline", "developer"]["butterflies"] == (BUTTERFLIES + PRODUCTS) * 2 * 16
+    assert (BUTTERFLIES, PRODUCTS) == (11264, 2048)
     assert conv["offline", "hospital"]["aes_blocks"] == 8 * INPUT_BLOCKS == 8 * (800 + 1024 + 512)
+    assert conv["offline", "developer"]["aes_blocks"] == 16 * OUTPUT_BLOCKS == 16 * 1024
     assert conv["online", "developer"]["multiply_adds"] == 4 * RELUS
     assert conv["online", "hospital"] == {}
 

@@ -50,7 +50,16 @@ fn unpack50(bytes: &[u8], out: &mut [u64]) -> usize {
     if blindread_ring::unpack_u64(bytes, Q_BITS, out).is_err() {
         return 0;
     }
-    if out.iter().fold(0, |max, &value| max.max(value)) < Q {
+    // q is 2^50 less a little: with that added, what is not below q has bit 50
+    let over = widened(
+        #[inline(always)]
+        || {
+            (out.iter()).fold(0, |over, value| {
+                over | (value + ((1 << Q_BITS) - Q)) >> Q_BITS
+            })
+        },
+    );
+    if over == 0 {
         return out.len();
     }
     let mut kept = 0;

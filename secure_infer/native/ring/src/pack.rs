@@ -1,6 +1,6 @@
 //! Bit packing: `count` words of `bits` bits each, little-endian bit order, unused high bits of the last byte zero.
 
-use crate::simd::widened;
+use crate::simd::{self, widened};
 
 /// An unsigned integer that holds ring elements.
 pub trait Word: Copy + Default + PartialEq + Send + Sync + 'static {
@@ -131,8 +131,8 @@ pub fn unpack_u64(bytes: &[u8], bits: u32, out: &mut [u64]) -> Result<(), Length
     let done = widened(
         #[inline(always)]
         || match bits {
-            36 => unpack_eights::<36>(bytes, &mut out[..whole]),
-            50 => unpack_eights::<50>(bytes, &mut out[..whole]),
+            36 => unpack_wide::<36>(bytes, &mut out[..whole]),
+            50 => unpack_wide::<50>(bytes, &mut out[..whole]),
             _ => 0,
         },
     );
@@ -151,6 +151,13 @@ pub fn unpack_u64(bytes: &[u8], bits: u32, out: &mut [u64]) -> Result<(), Length
         *word = (u64::from_le_bytes(eight) >> (at % 8)) & mask;
     }
     Ok(())
+}
+
+/// [`unpack_eights`], by the processor's own instructions as far as they go.
+#[inline(always)]
+fn unpack_wide<const BITS: usize>(bytes: &[u8], out: &mut [u64]) -> usize {
+    let done = simd::unpack_eights::<BITS>(bytes, out);
+    done + unpack_eights::<BITS>(&bytes[done / 8 * BITS..], &mut out[done..])
 }
 
 /// Unpacks words in groups of 8, which take exactly `BITS` bytes, while 8 bytes can be read from where a word begins;

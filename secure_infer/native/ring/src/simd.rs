@@ -61,7 +61,7 @@ pub fn widened<T>(work: impl FnOnce() -> T) -> T {
         }
         Vectors::Avx512 => {
             #[target_feature(
-                enable = "avx2,bmi1,bmi2,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq"
+                enable = "avx2,bmi1,bmi2,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vpopcntdq"
             )]
             fn wider<T>(work: impl FnOnce() -> T) -> T {
                 work()
@@ -94,6 +94,7 @@ fn vectors() -> Vectors {
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vbmi")
             && is_x86_feature_detected!("avx512vpopcntdq");
         match (avx2, avx512) {
             (true, true) => Vectors::Avx512,
@@ -101,6 +102,51 @@ fn vectors() -> Vectors {
             _ => Vectors::Narrow,
         }
     })
+}
+
+/// Unpacks words of `BITS` (at most 57) bits, eight at a time, while 64 bytes can be read; returns how many
+/// words it took: none where the processor lacks the instructions.
+pub(crate) fn unpack_eights<const BITS: usize>(bytes: &[u8], out: &mut [u64]) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if matches!(vectors(), Vectors::Avx512) {
+        // SAFETY: the processor has the instructions.
+        return unsafe { unpack_eights_vbmi::<BITS>(bytes, out) };
+    }
+    let _ = (bytes, out);
+    0
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vbmi")]
+fn unpack_eights_vbmi<const BITS: usize>(bytes: &[u8], out: &mut [u64]) -> usize {
+    let (mut places, mut shifts) = ([0u8; 64], [0u64; 8]);
+    for k in 0..8 {
+        for j in 0..8 {
+            places[8 * k + j] = (k * BITS / 8 + j) as u8;
+        }
+        shifts[k] = (k * BITS % 8) as u64;
+    }
+    let mut done = 0;
+    // SAFETY: arrays of 64 bytes; `words` has eight words and `bytes` 64 bytes from `at` on.
+    unsafe {
+        let (places, shifts) = (
+            _mm512_loadu_epi8(places.as_ptr().cast()),
+            _mm512_loadu_epi64(shifts.as_ptr().cast()),
+        );
+        let mask = _mm512_set1_epi64((1 << BITS) - 1);
+        for words in out.as_chunks_mut::<8>().0 {
+            let at = done / 8 * BITS;
+            if at + 64 > bytes.len() {
+                break;
+            }
+            let eight = _mm512_loadu_epi8(bytes.as_ptr().add(at).cast());
+            let eight = _mm512_permutexvar_epi8(places, eight);
+            let eight = _mm512_and_si512(_mm512_srlv_epi64(eight, shifts), mask);
+            _mm512_storeu_epi64(words.as_mut_ptr().cast(), eight);
+            done += 8;
+        }
+    }
+    done
 }
 
 /// The fastest set there; the 512-bit kernels must first agree with the portable one.
