@@ -3,13 +3,16 @@
 use crate::simd::{self, widened};
 
 /// An unsigned integer that holds ring elements.
-pub trait Word: Copy + Default + PartialEq + Send + Sync + 'static {
+#[expect(private_bounds, reason = "the kernels' own")]
+pub trait Word: simd::Lane + Default + PartialEq + Send + Sync + 'static {
     /// Bits of the type.
     const BITS: u32;
     /// The low bits of a word of 32 bits.
     fn of(word: u32) -> Self;
     /// As a word of 32 bits.
     fn get(self) -> u32;
+    /// The slice itself where these are words of 32 bits.
+    fn as_words(words: &[Self]) -> Option<&[u32]>;
 }
 
 impl Word for u16 {
@@ -24,6 +27,11 @@ impl Word for u16 {
     fn get(self) -> u32 {
         u32::from(self)
     }
+
+    #[inline(always)]
+    fn as_words(_: &[Self]) -> Option<&[u32]> {
+        None
+    }
 }
 
 impl Word for u32 {
@@ -37,6 +45,11 @@ impl Word for u32 {
     #[inline(always)]
     fn get(self) -> u32 {
         self
+    }
+
+    #[inline(always)]
+    fn as_words(words: &[Self]) -> Option<&[u32]> {
+        Some(words)
     }
 }
 
@@ -153,10 +166,10 @@ pub fn unpack_u64(bytes: &[u8], bits: u32, out: &mut [u64]) -> Result<(), Length
     Ok(())
 }
 
-/// [`unpack_eights`], by the processor's own instructions as far as they go.
+/// [`unpack_eights`], after the processor's own instructions as far as they go.
 #[inline(always)]
 fn unpack_wide<const BITS: usize>(bytes: &[u8], out: &mut [u64]) -> usize {
-    let done = simd::unpack_eights::<BITS>(bytes, out);
+    let done = simd::unpack::<u64, BITS>(bytes, out);
     done + unpack_eights::<BITS>(&bytes[done / 8 * BITS..], &mut out[done..])
 }
 
@@ -196,9 +209,19 @@ fn check_len(bytes: &[u8], count: usize, bits: u32) -> Result<(), LengthError> {
     }
 }
 
-/// Packs groups of 32 words, which take exactly `BITS` words of 32 bits; returns how many words it took.
+/// Packs groups of 32 words; returns how many words it took.
 #[inline(always)]
 fn pack_blocks<W: Word, const BITS: usize>(words: &[W], dst: &mut [u8]) -> usize {
+    let first = match W::as_words(words) {
+        Some(words) if BITS > 16 => simd::pack::<BITS>(words, dst),
+        _ => 0,
+    };
+    first + portable_pack::<W, BITS>(&words[first..], &mut dst[first / 8 * BITS..])
+}
+
+/// Packs groups of 32 words, which take exactly `BITS` words of 32 bits; returns how many words it took.
+#[inline(always)]
+fn portable_pack<W: Word, const BITS: usize>(words: &[W], dst: &mut [u8]) -> usize {
     let mask = (u64::MAX >> (64 - BITS)) as u32;
     let (blocks, _) = words.as_chunks::<32>();
     for (block, bytes) in blocks.iter().zip(dst.chunks_exact_mut(4 * BITS)) {
@@ -276,6 +299,13 @@ const fn lanes(bits: usize, apart: usize) -> u64 {
 /// The inverse of [`pack_blocks`].
 #[inline(always)]
 fn unpack_blocks<W: Word, const BITS: usize>(bytes: &[u8], out: &mut [W]) -> usize {
+    let first = simd::unpack::<W, BITS>(bytes, out);
+    first + portable_unpack::<W, BITS>(&bytes[first / 8 * BITS..], &mut out[first..])
+}
+
+/// The inverse of [`portable_pack`].
+#[inline(always)]
+fn portable_unpack<W: Word, const BITS: usize>(bytes: &[u8], out: &mut [W]) -> usize {
     let mask = (u64::MAX >> (64 - BITS)) as u32;
     let done = out.len() / 32 * 32;
     let (blocks, _) = out.as_chunks_mut::<32>();
@@ -391,6 +421,24 @@ mod tests {
                 unpack(&packed[1..], bits, &mut back).unwrap();
                 prop_assert_eq!(back, short.iter().map(|w| w & mask as u16).collect::<Vec<_>>());
             }
+        }
+
+        #[test]
+        fn portable_kernels_of_every_width_equal_the_definition_and_come_back(
+            words in prop::array::uniform32(any::<u32>()), bits in 1u32..=32
+        ) {
+            let mut packed = vec![7u8; packed_len(32, bits)];
+            let (from, to) = (&words[..], &mut packed[..]);
+            let done = for_width!(bits, portable_pack(from, to),
+                [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32]);
+            prop_assert_eq!(done, 32);
+            prop_assert_eq!(&packed, &pack_by_bits(&words.map(u64::from), bits));
+            let mut back = [0u32; 32];
+            let (from, to) = (&packed[..], &mut back[..]);
+            let done = for_width!(bits, portable_unpack(from, to),
+                [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32]);
+            prop_assert_eq!(done, 32);
+            prop_assert_eq!(back, words.map(|word| word & (u64::MAX >> (64 - bits)) as u32));
         }
 
         #[test]

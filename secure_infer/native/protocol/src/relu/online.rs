@@ -443,9 +443,15 @@ impl Channels<'_> {
     fn shift(&self, range: &Range<usize>, input: &[u32], y: &mut [u32]) {
         for (channel, at) in self.parts(range) {
             let threshold = self.threshold[channel];
-            for (y, &input) in y[at.clone()].iter_mut().zip(&input[at]) {
-                *y = input.wrapping_add(threshold);
-            }
+            let (y, input) = (&mut y[at.clone()], &input[at]);
+            widened(
+                #[inline(always)]
+                || {
+                    for (y, &input) in y.iter_mut().zip(input) {
+                        *y = input.wrapping_add(threshold);
+                    }
+                },
+            );
         }
     }
 
