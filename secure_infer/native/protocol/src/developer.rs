@@ -426,11 +426,10 @@ fn evaluate_relu(
                 threshold,
                 flip,
             };
-            relu.evaluate(ch, workers, input, y, &channels)?;
+            relu.evaluate(ch, workers, Some(input), y, &channels)?;
         }
         Checked::ReluClipped { threshold, ceiling } => {
             let n = input.len();
-            let twice = Secret::from([input, input].concat());
             let above = threshold.iter().zip(ceiling);
             let above = above.map(|(&threshold, &ceiling)| threshold.wrapping_sub(ceiling));
             let thresholds: Vec<u32> = threshold.iter().copied().chain(above).collect();
@@ -439,7 +438,9 @@ fn evaluate_relu(
                 threshold: &thresholds,
                 flip: &vec![0; thresholds.len()],
             };
-            relu.evaluate(ch, workers, &twice, y, &channels)?;
+            y[..n].copy_from_slice(input);
+            y[n..].copy_from_slice(input);
+            relu.evaluate(ch, workers, None, y, &channels)?;
             let (first, second) = y.split_at_mut(n);
             let mask = ring_mask(step.product_bits(program));
             for (first, &second) in first.iter_mut().zip(&*second) {
@@ -472,16 +473,15 @@ fn evaluate_max_pool(
         stage.begin(workers, &source, &mut best);
         for (round, relu) in stage.rounds().zip(relus.by_ref()) {
             let n = stage.comparisons(round);
-            let (mut differences, mut y) = (shares.fresh(n), shares.fresh(n));
-            stage.differences(workers, round, (&source, &best), mask, &mut differences);
+            let mut y = shares.fresh(n);
+            stage.differences(workers, round, (&source, &best), mask, &mut y);
             let all = Channels {
                 plane: n,
                 threshold: &[0],
                 flip: &[0],
             };
-            relu.evaluate(ch, workers, &differences, &mut y, &all)?;
+            relu.evaluate(ch, workers, None, &mut y, &all)?;
             stage.update(workers, round, (&source, &y), mask, &mut best);
-            shares.spare(differences.into());
             shares.spare(y.into());
         }
         shares.spare(std::mem::replace(&mut source, best).into());

@@ -73,7 +73,7 @@ pub(crate) trait Answers: Send {
 
 /// What D keeps for one vector of ReLUs, whatever the size of its words.
 pub(crate) trait Compares: Send {
-    /// Online: from D's shares `input`, D's shares `y` of the results.
+    /// Online: from D's shares `input`, or without it those in `y`, D's shares `y` of the results.
     ///
     /// # Errors
     /// Those of the channel.
@@ -81,7 +81,7 @@ pub(crate) trait Compares: Send {
         self: Box<Self>,
         ch: &mut dyn Channel,
         workers: &Workers,
-        input: &[u32],
+        input: Option<&[u32]>,
         y: &mut [u32],
         channels: &Channels<'_>,
     ) -> Result<(), ProtocolError>;

@@ -458,7 +458,9 @@ impl Plan {
         let row = ((tile + reach).div_ceil(LINE) | 1) * LINE;
         let by_reads = (MAX_READ / words_read(phases)).max(1);
         let by_words = (MAX_SLAB / (row * phases.origins.len())).max(1);
-        let channels = by_reads.min(by_words).min(shape.group_inputs());
+        // as few slabs as that, but of equal size
+        let slabs = (shape.group_inputs()).div_ceil(by_reads.min(by_words));
+        let channels = shape.group_inputs().div_ceil(slabs);
         let mut plan = Self {
             instructions,
             pairs,

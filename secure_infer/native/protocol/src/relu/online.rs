@@ -250,25 +250,25 @@ impl<W: Word> Evaluation<'_, W> {
         &mut self,
         ch: &mut dyn Channel,
         group: &Lanes,
-        input: &[u32],
+        input: Option<&[u32]>,
         y: &mut [u32],
     ) -> Result<(), ProtocolError> {
         let (channels, chunk, centre) = (self.channels, self.relu.chunks[0], self.relu.centre);
         let lanes = lanes_of(group, y, &mut self.beta, &mut self.index)
-            .zip(group.of(input).zip(group.of(&self.relu.picks[0])))
+            .zip(group.of(&self.relu.picks[0]))
             .zip(self.bodies.of(group));
         self.workers.stream(
             &mut self.scratch,
             ch,
             lanes,
             |_, _| Ok(()),
-            |scratch, ((lane, (input, picks)), body)| {
+            |scratch, ((lane, picks), body)| {
                 body.clear();
-                let blocks = lane
-                    .blocks()
-                    .zip(input.chunks(STEP).zip(picks.chunks(STEP)));
-                for (mut block, (input, picks)) in blocks {
-                    channels.shift(&block.range, input, block.y);
+                for (mut block, picks) in lane.blocks().zip(picks.chunks(STEP)) {
+                    if let Some(input) = input {
+                        block.y.copy_from_slice(&input[block.range.clone()]);
+                    }
+                    channels.shift(&block.range, block.y);
                     block.beta.fill(0);
                     block.ask(chunk, centre, picks, &mut scratch.bytes, body);
                 }
@@ -440,15 +440,14 @@ impl Channels<'_> {
         })
     }
 
-    fn shift(&self, range: &Range<usize>, input: &[u32], y: &mut [u32]) {
+    fn shift(&self, range: &Range<usize>, y: &mut [u32]) {
         for (channel, at) in self.parts(range) {
-            let threshold = self.threshold[channel];
-            let (y, input) = (&mut y[at.clone()], &input[at]);
+            let (threshold, y) = (self.threshold[channel], &mut y[at]);
             widened(
                 #[inline(always)]
                 || {
-                    for (y, &input) in y.iter_mut().zip(input) {
-                        *y = input.wrapping_add(threshold);
+                    for y in y {
+                        *y = y.wrapping_add(threshold);
                     }
                 },
             );
@@ -470,7 +469,7 @@ impl<W: Word> Compares for DeveloperRelu<W> {
         self: Box<Self>,
         ch: &mut dyn Channel,
         workers: &Workers,
-        input: &[u32],
+        input: Option<&[u32]>,
         y: &mut [u32],
         channels: &Channels<'_>,
     ) -> Result<(), ProtocolError> {
