@@ -35,6 +35,8 @@ pub struct Session {
     session_id: [u8; 32],
     workers: Workers,
     engines: Engines,
+    /// Erased memory for the shares of the next inference.
+    spare: Vec<Vec<u32>>,
 }
 
 enum Prepared {
@@ -152,6 +154,7 @@ impl Session {
             session_id: options.id,
             workers: options.workers,
             engines,
+            spare: Vec::new(),
         })
     }
 
@@ -232,8 +235,8 @@ impl Session {
         let plan = self.plan.clone();
         let program = plan.program();
         let workers = &self.workers;
-        let mut shares = Shares::new(&plan, workers);
-        let mut padded = Secret::new(largest_raster(&plan));
+        let mut shares = Shares::new(&plan, workers, std::mem::take(&mut self.spare));
+        let mut padded = Secret::from(shares.fresh(largest_raster(&plan)));
         for (id, (step, prepared)) in program.steps().iter().zip(ticket.steps).enumerate() {
             ch.enter(Phase::Online, id);
             match (step, prepared) {
@@ -299,6 +302,8 @@ impl Session {
             }
             shares.retire(id);
         }
+        shares.spare(padded);
+        self.spare = shares.into_spare();
         ch.flush()?;
         Ok(())
     }

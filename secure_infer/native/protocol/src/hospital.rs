@@ -95,7 +95,7 @@ impl Session {
         ch.send(Kind::RingLwe, &sample)?;
         let plan = self.plan.clone();
         let mut walk = Walk {
-            shares: Shares::new(&plan, &self.workers),
+            shares: Shares::new(&plan, &self.workers, Vec::new()),
             rasters: (0..plan.program().steps().len()).map(|_| None).collect(),
             secret: secret.with_workers(&self.workers),
             public_seed: &self.public_seed,

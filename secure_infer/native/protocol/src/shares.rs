@@ -23,13 +23,19 @@ pub(crate) struct Shares<'a> {
 const SPARE: usize = 4;
 
 impl<'a> Shares<'a> {
-    pub(crate) fn new(plan: &'a Plan, workers: &'a Workers) -> Self {
+    /// No shares yet; `spare` is what [`Self::into_spare`] left of an earlier walk.
+    pub(crate) fn new(plan: &'a Plan, workers: &'a Workers, spare: Vec<Vec<u32>>) -> Self {
         Self {
             plan,
             workers,
             shares: plan.program().values().iter().map(|_| None).collect(),
-            spare: Vec::new(),
+            spare,
         }
+    }
+
+    /// The erased vectors, for the next walk.
+    pub(crate) fn into_spare(self) -> Vec<Vec<u32>> {
+        self.spare
     }
 
     pub(crate) fn workers(&self) -> &'a Workers {
