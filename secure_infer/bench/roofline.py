@@ -7,9 +7,9 @@ the same run (`secure_infer.bench.rates`). For one party in one phase and one ki
             + random_reads / rate + sent_bytes / rate + received_bytes / rate
 
 A core moves memory while it computes, so the longer of both is a bound. AES, products and butterflies are
-measured at the full rate of the same vector units, so they add up; bytes through TLS are encrypted, copied and
-handed to the kernel by the same core before or after that, so they do, too. So do random reads: fetching what
-they read while the core encrypts was tried in several ways and is not faster (decision records 7 and 9).
+measured at the full rate of the same vector units, so they add up; bytes through TLS are encrypted, copied
+and handed to the kernel by the same core before or after that, so they do, too. So do random reads: fetching
+what they read while the core encrypts was tried in several ways and is not faster (decision records 7 and 9).
 ``ratio`` is the time that was measured on the core, divided by the bound: what is above 1 is what
 the arithmetic doesn't explain.
 The largest ratios come first, but only of work that takes a hundredth of its party's phase: the next thing to

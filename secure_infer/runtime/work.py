@@ -203,9 +203,9 @@ def _add_traffic(tally: _Tally, phase: Phase, traffic: Traffic) -> None:
 
 
 def _add_linear(tally: _Tally, program: Program, step: Linear, predicted: StepPrediction) -> None:
-    """One transform of an input polynomial, two of an output polynomial, of both parties, and products with keys.
+    """One transform of an input polynomial, two of an output polynomial, each with one product.
 
-    Masks and the developer's shares are rounded exactly; the hospital's shares only shift.
+    The hospital's masks and the developer's shares are rounded exactly, the hospital's shares only shifted.
     """
     count = polynomials(program, step)
     read, made = program.values[step.source].elements, program.values[step.out].elements

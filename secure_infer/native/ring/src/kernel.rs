@@ -50,7 +50,7 @@ pub(crate) const BLOCK: usize = 6;
 /// Pixels whose outputs are computed together, a multiple of every vector block.
 const STRIP: usize = 32;
 /// Words that the rows of a strip read before the accumulators are put back: they stay in L1.
-const MAX_READ: usize = 6 << 10;
+const MAX_READ: usize = 8 << 10;
 /// Words of a cache line.
 const LINE: usize = 16;
 /// Words of a slab: it stays in L2.
