@@ -21,7 +21,7 @@ use crate::ot::Engines;
 use crate::plan::Plan;
 use crate::program::{Linear, MaxPool, Program, Relu, Step, StepId, ring_mask};
 use crate::relu::{Channels, Compares, DeveloperOffline};
-use crate::secret::Secret;
+use crate::secret::{Secret, wipe};
 use crate::shares::{Share, Shares};
 use crate::truncate::Truncation;
 use crate::truncate_flow::Truncates;
@@ -246,7 +246,7 @@ impl Session {
                     wire::recv_words(ch, Kind::MaskedInput, &mut masked, value.ring_bits)?;
                     shares.set(s.out, masked);
                 }
-                (Step::Linear(s), Prepared::Linear(prepared)) => {
+                (Step::Linear(s), Prepared::Linear(mut prepared)) => {
                     let Checked::Linear(parameters) = self.parameters.step(id) else {
                         continue;
                     };
@@ -257,7 +257,7 @@ impl Session {
                         workers,
                         (id, s),
                         parameters,
-                        &prepared,
+                        &mut prepared,
                         input,
                         (&mut padded, &mut share),
                     )?;
@@ -358,13 +358,13 @@ fn largest_raster(plan: &Plan) -> usize {
     padded.map(|shape| shape.padded_len()).max().unwrap_or(0)
 }
 
-/// W m + d + bias.
+/// W m + d + bias; what was prepared is used up.
 fn linear(
     plan: &Plan,
     workers: &Workers,
     (id, step): (StepId, &Linear),
     parameters: &LinearParameters,
-    prepared: &PreparedLinear,
+    prepared: &mut PreparedLinear,
     input: &[u32],
     (padded, share): (&mut [u32], &mut [u32]),
 ) -> Result<(), ProtocolError> {
@@ -383,20 +383,22 @@ fn linear(
     let per_channel = parameters.bias.len() / out.shape[0];
     let blocks = share
         .chunks_mut(at_once * out.plane())
-        .zip(prepared.share.chunks(at_once * out.plane()))
+        .zip(prepared.share.chunks_mut(at_once * out.plane()))
         .zip(parameters.bias.chunks(at_once * per_channel));
     workers.each(blocks, |((share, d), bias)| {
         let channels = share
             .chunks_exact_mut(out.plane())
-            .zip(d.chunks_exact(out.plane()))
+            .zip(d.chunks_exact_mut(out.plane()))
             .zip(bias.chunks_exact(per_channel));
         for ((share, d), bias) in channels {
             widened(
                 #[inline(always)]
                 || add(share, d, bias, out.mask()),
             );
+            wipe(d);
         }
     });
+    prepared.share.release();
     Ok(())
 }
 
