@@ -294,6 +294,9 @@ impl ConvKernel {
         let (mut slab, mut acc) = (Vec::new(), Vec::new());
         let slab = lines(&mut slab, plan.slab_len(planes_per_channel));
         let acc = lines(&mut acc, own * plan.tile);
+        let blocks: Vec<_> = blocks(outputs)
+            .filter(|(at, _)| part.outputs.contains(at))
+            .collect();
         let rows_of = |channels| plan.units(channels) * plan.entries.len();
         // every slab but a group's last holds `plan.channels`
         let group_rows =
@@ -317,10 +320,7 @@ impl ConvKernel {
                     // where there is one block only, nothing is read again
                     let strip = if own > BLOCK { STRIP } else { length };
                     for x in (0..length).step_by(strip) {
-                        for (at, block) in blocks(outputs) {
-                            if !part.outputs.contains(&at) {
-                                continue;
-                            }
+                        for &(at, block) in &blocks {
                             let operands = Block {
                                 slab: &slab[x..],
                                 row: plan.row,
