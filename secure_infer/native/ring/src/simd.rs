@@ -128,7 +128,7 @@ pub(crate) fn pack<const BITS: usize>(words: &[u32], dst: &mut [u8]) -> usize {
     0
 }
 
-/// Words that [`unpack`] makes.
+/// Words that [`unpack`] makes: plain integers, of which any bits are a value.
 pub(crate) trait Lane: Copy {}
 
 impl Lane for u16 {}
