@@ -345,8 +345,8 @@ class _Blow:
 
 _PLAN: Final = (
     _Blow((State.RECEIVING, State.READY), ("gateway",), ("gateway",), "before the study is complete"),
-    _Blow((State.INFERRING,), ("party", "archive"), ("party",), "during the inference", 3.0),
-    _Blow((State.INFERRING,), ("gateway",), ("gateway",), "during the inference", 3.0),
+    _Blow((State.INFERRING,), ("party", "archive"), ("party",), "during the inference", 0.7),
+    _Blow((State.INFERRING,), ("gateway",), ("gateway",), "during the inference", 0.7),
     _Blow((State.DELIVERING,), ("gateway",), ("gateway",), "while the archive is down", 0.5),
     _Blow((State.DELIVERING,), (), ("archive",), "the archive comes back"),
 )

@@ -13,6 +13,11 @@ use blindread_pool::Workers;
 use crate::shape::{ConvShape, Phases};
 use crate::simd;
 
+mod plan;
+
+pub(crate) use plan::Offsets;
+use plan::{LINE, Plan, STRIP, blocks};
+
 /// Weights whose number does not fit the shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("weights: expected {expected} values, got {got}")]
@@ -47,14 +52,6 @@ impl Instructions {
 
 /// Output channels whose accumulators are in registers together.
 pub(crate) const BLOCK: usize = 6;
-/// Pixels whose outputs are computed together, a multiple of every vector block.
-const STRIP: usize = 32;
-/// Words that the rows of a strip read before the accumulators are put back: they stay in L1.
-const MAX_READ: usize = 8 << 10;
-/// Words of a cache line.
-const LINE: usize = 16;
-/// Words of a slab: it stays in L2.
-const MAX_SLAB: usize = 48 << 10;
 /// Products below which a convolution is not divided: some 50 us.
 const MIN_PRODUCTS: usize = 1 << 20;
 /// Parts for each thread, so that none waits long for the last.
@@ -68,63 +65,6 @@ pub struct ConvKernel {
     phases: Phases,
     plan: Plan,
     panels: Vec<u32>,
-}
-
-/// How the work is cut up.
-struct Plan {
-    instructions: Instructions,
-    /// What shares the words of slab and panels.
-    pairs: Pairs,
-    /// Output positions of a tile, a multiple of the vector block.
-    tile: usize,
-    /// Words of a slab row: the tile and the reach of the taps.
-    row: usize,
-    /// Input channels of a slab.
-    channels: usize,
-    /// Rows of the product for one channel, or one pair of channels.
-    entries: Vec<Entry>,
-    /// Where each row of the product starts in the slab.
-    offsets: Offsets,
-}
-
-/// What two 16-bit digits in one word belong to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Pairs {
-    /// No digits: one number a word.
-    None,
-    /// A channel and the next one, at the same pixel.
-    Channels,
-    /// A pixel and the next one, of the only channel.
-    Taps,
-}
-
-/// One row of the product: a tap of a phase, and for [`Pairs::Taps`] the tap that reads the next pixel, if there is one.
-struct Entry {
-    phase: usize,
-    offset: usize,
-    tap: usize,
-    next: Option<usize>,
-}
-
-/// Where rows start, and the largest of these places.
-pub(crate) struct Offsets {
-    starts: Vec<u32>,
-    largest: usize,
-}
-
-impl Offsets {
-    pub(crate) fn new(starts: Vec<u32>) -> Self {
-        let largest = starts.iter().max().map_or(0, |&start| start as usize);
-        Self { starts, largest }
-    }
-
-    pub(crate) fn starts(&self) -> &[u32] {
-        &self.starts
-    }
-
-    pub(crate) fn largest(&self) -> usize {
-        self.largest
-    }
 }
 
 /// The operands of one block of outputs: `acc[o][x] (+)= sum_k panel[k][o] * slab[offsets[k] + x]`, x below `pixels`.
@@ -378,15 +318,6 @@ fn lines(words: &mut Vec<u32>, len: usize) -> &mut [u32] {
     &mut words[first..first + len]
 }
 
-/// Cuts `outputs` channels in blocks of nearly equal size of at most [`BLOCK`]: (first channel, size).
-fn blocks(outputs: usize) -> impl Iterator<Item = (usize, usize)> {
-    let count = outputs.div_ceil(BLOCK);
-    (0..count).map(move |i| {
-        let (from, to) = (i * outputs / count, (i + 1) * outputs / count);
-        (from, to - from)
-    })
-}
-
 /// What is computed together: some positions of all channels, or all of some groups, or of some blocks of the only
 /// group.
 struct Part {
@@ -427,220 +358,4 @@ fn parts(
             }
         }
     })
-}
-
-impl Plan {
-    fn new(shape: &ConvShape, phases: &Phases, mut instructions: Instructions) -> Self {
-        let mut pairs = match simd::takes_digits(instructions) {
-            false => Pairs::None,
-            true if shape.group_inputs() > 1 => Pairs::Channels,
-            true => Pairs::Taps,
-        };
-        let mut entries = entries(phases, pairs);
-        if pairs == Pairs::Taps
-            && (shape.group_outputs() == 1 || 3 * entries.len() > 2 * phases.taps.len())
-        {
-            // too few outputs share the digits, or too few taps have a neighbour
-            instructions = match instructions {
-                Instructions::Avx512Vnni => simd::available(Instructions::Avx512),
-                _ => Instructions::Portable,
-            };
-            pairs = Pairs::None;
-            entries = self::entries(phases, pairs);
-        }
-        let reach = phases.taps.iter().map(|tap| tap.offset).max().unwrap_or(0);
-        let positions = (shape.out_height() - 1) * phases.width + shape.out_width();
-        let unit = simd::pixels(instructions);
-        // as few tiles as that, but of equal size
-        let tiles = positions.div_ceil(reach.clamp(256, 1024));
-        let tile = positions.div_ceil(tiles).next_multiple_of(unit);
-        // an odd number of cache lines, so that rows don't meet in a few sets of the cache
-        let row = ((tile + reach).div_ceil(LINE) | 1) * LINE;
-        let by_reads = (MAX_READ / words_read(phases)).max(1);
-        let by_words = (MAX_SLAB / (row * phases.origins.len())).max(1);
-        // as few slabs as that, but of equal size
-        let slabs = (shape.group_inputs()).div_ceil(by_reads.min(by_words));
-        let channels = shape.group_inputs().div_ceil(slabs);
-        let mut plan = Self {
-            instructions,
-            pairs,
-            tile,
-            row,
-            channels: match pairs {
-                Pairs::Channels => channels.next_multiple_of(2),
-                Pairs::None | Pairs::Taps => channels,
-            },
-            entries,
-            offsets: Offsets::new(Vec::new()),
-        };
-        let mut starts = Vec::with_capacity(plan.units(plan.channels) * plan.entries.len());
-        for unit in 0..plan.units(plan.channels) {
-            for entry in &plan.entries {
-                let plane = unit * phases.origins.len() + entry.phase;
-                starts.push((plane * plan.plane_len() + entry.offset) as u32);
-            }
-        }
-        plan.offsets = Offsets::new(starts);
-        plan
-    }
-
-    /// Positions that are computed of a tile with so many ahead of it.
-    fn length(&self, ahead: usize) -> usize {
-        let unit = simd::pixels(self.instructions);
-        self.tile.min(ahead.next_multiple_of(unit))
-    }
-
-    /// What `channels` input channels are one row of the product per entry of.
-    fn units(&self, channels: usize) -> usize {
-        match self.pairs {
-            Pairs::Channels => channels.div_ceil(2),
-            Pairs::None | Pairs::Taps => channels,
-        }
-    }
-
-    /// Words of a plane in the slab: one row, or a row of low digits and one of high ones.
-    fn plane_len(&self) -> usize {
-        match self.pairs {
-            Pairs::None => self.row,
-            Pairs::Channels | Pairs::Taps => 2 * self.row,
-        }
-    }
-
-    fn slab_len(&self, planes_per_channel: usize) -> usize {
-        self.units(self.channels) * planes_per_channel * self.plane_len()
-    }
-
-    /// The weights in the order of `apply_planes`, sign-extended, or as pairs of 16 bits for digits.
-    fn panels(&self, shape: &ConvShape, weights: &[i16]) -> Vec<u32> {
-        let (inputs, outputs) = (shape.group_inputs(), shape.group_outputs());
-        let taps = shape.weights_len() / (shape.spec().out_channels * inputs);
-        let step = if self.pairs == Pairs::Channels { 2 } else { 1 };
-        let mut panels = Vec::with_capacity(weights.len() + weights.len() / 8);
-        for group in 0..shape.spec().groups {
-            for from in (0..inputs).step_by(self.channels) {
-                let to = inputs.min(from + self.channels);
-                for (at, block) in blocks(outputs) {
-                    for input in (from..to).step_by(step) {
-                        for entry in &self.entries {
-                            for output in at..at + block {
-                                let channel = ((group * outputs + output) * inputs + input) * taps;
-                                let first = weights[channel + entry.tap];
-                                let second = match self.pairs {
-                                    Pairs::Channels if input + 1 < to => {
-                                        weights[channel + taps + entry.tap]
-                                    }
-                                    Pairs::Taps => {
-                                        entry.next.map_or(0, |tap| weights[channel + tap])
-                                    }
-                                    Pairs::None | Pairs::Channels => 0,
-                                };
-                                panels.push(match self.pairs {
-                                    Pairs::None => i32::from(first) as u32,
-                                    Pairs::Channels | Pairs::Taps => {
-                                        u32::from(first as u16) | u32::from(second as u16) << 16
-                                    }
-                                });
-                            }
-                        }
-                    }
-                }
-            }
-        }
-        panels
-    }
-
-    /// Copies positions `start..` of the first `count` channels' planes into the slab; beyond a plane is 0.
-    fn fill_slab(
-        &self,
-        planes: &[u32],
-        phases: &Phases,
-        start: usize,
-        count: usize,
-        slab: &mut [u32],
-    ) {
-        let per_channel = phases.origins.len();
-        let view = |channel: usize, phase: usize, start: usize| {
-            let plane =
-                &planes[(channel * per_channel + phase) * phases.pixels()..][..phases.pixels()];
-            let from = start.min(plane.len());
-            &plane[from..plane.len().min(start + self.row)]
-        };
-        let units = self.units(count) * per_channel;
-        for (index, rows) in (slab.chunks_exact_mut(self.plane_len()).take(units)).enumerate() {
-            let (unit, phase) = (index / per_channel, index % per_channel);
-            let (first, second) = match self.pairs {
-                Pairs::None => {
-                    let pixels = view(unit, phase, start);
-                    rows[..pixels.len()].copy_from_slice(pixels);
-                    rows[pixels.len()..].fill(0);
-                    continue;
-                }
-                Pairs::Channels if 2 * unit + 1 < count => (
-                    view(2 * unit, phase, start),
-                    view(2 * unit + 1, phase, start),
-                ),
-                Pairs::Channels => (view(2 * unit, phase, start), &[][..]),
-                Pairs::Taps => (view(unit, phase, start), view(unit, phase, start + 1)),
-            };
-            simd::widened(
-                #[inline(always)]
-                || split_digits(first, second, rows, self.row),
-            );
-        }
-    }
-}
-
-/// The rows of the product for one channel.
-fn entries(phases: &Phases, pairs: Pairs) -> Vec<Entry> {
-    let mut taps: Vec<_> = phases.taps.iter().enumerate().collect();
-    if pairs == Pairs::Taps {
-        taps.sort_by_key(|(_, tap)| (tap.phase, tap.offset));
-    }
-    let mut entries: Vec<Entry> = Vec::with_capacity(taps.len());
-    for (index, tap) in taps {
-        if let Some(last) = entries.last_mut()
-            && pairs == Pairs::Taps
-            && last.next.is_none()
-            && (last.phase, last.offset + 1) == (tap.phase, tap.offset)
-        {
-            last.next = Some(index);
-            continue;
-        }
-        entries.push(Entry {
-            phase: tap.phase,
-            offset: tap.offset,
-            tap: index,
-            next: None,
-        });
-    }
-    entries
-}
-
-/// Words that the taps of one channel read for a strip, in whole cache lines.
-fn words_read(phases: &Phases) -> usize {
-    let mut lines: Vec<_> = (phases.taps.iter())
-        .flat_map(|tap| {
-            let lines = tap.offset / LINE..(tap.offset + STRIP).div_ceil(LINE);
-            lines.map(|line| (tap.phase, line))
-        })
-        .collect();
-    lines.sort_unstable();
-    lines.dedup();
-    lines.len() * LINE
-}
-
-/// Splits two rows in signed 16-bit digits: `x = low + 2^16 high` modulo 2^32, the pair side by side in one word.
-#[inline(always)]
-fn split_digits(first: &[u32], second: &[u32], rows: &mut [u32], row: usize) {
-    let (low, high) = rows.split_at_mut(row);
-    let both = first.len().min(second.len());
-    for ((low, high), &a) in (low.iter_mut().zip(high.iter_mut()).zip(first)).skip(both) {
-        (*low, *high) = (a & 0xffff, a.wrapping_add(0x8000) >> 16);
-    }
-    low[first.len()..].fill(0);
-    high[first.len()..].fill(0);
-    for (((low, high), &a), &b) in low.iter_mut().zip(high).zip(first).zip(second) {
-        *low = a & 0xffff | b << 16;
-        *high = a.wrapping_add(0x8000) >> 16 | b.wrapping_add(0x8000) & 0xffff_0000;
-    }
 }
