@@ -76,12 +76,7 @@ pub fn join<'a>(
             channel_rows(shape, |at, inside| {
                 let source = if inside { &mut map } else { &mut border };
                 let (now, later) = source.split_at(at.len());
-                match now {
-                    [] => {}
-                    // most borders are as wide as that, and a call would take longer
-                    &[one] => padded[at.start] = one,
-                    _ => padded[at].copy_from_slice(now),
-                }
+                padded[at].copy_from_slice(now);
                 *source = later;
             });
         }

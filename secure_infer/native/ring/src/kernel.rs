@@ -237,10 +237,9 @@ impl ConvKernel {
         let blocks: Vec<_> = blocks(outputs)
             .filter(|(at, _)| part.outputs.contains(at))
             .collect();
-        let rows_of = |channels| plan.units(channels) * plan.entries.len();
         // every slab but a group's last holds `plan.channels`
         let group_rows =
-            inputs / plan.channels * rows_of(plan.channels) + rows_of(inputs % plan.channels);
+            inputs / plan.channels * plan.rows(plan.channels) + plan.rows(inputs % plan.channels);
         for start in part.positions.clone().step_by(plan.tile) {
             let length = plan.length(part.positions.end - start);
             for group in part.groups.clone() {
@@ -254,8 +253,9 @@ impl ConvKernel {
                         count,
                         slab,
                     );
-                    let rows = rows_of(count);
-                    let before = group * group_rows + from / plan.channels * rows_of(plan.channels);
+                    let rows = plan.rows(count);
+                    let before =
+                        group * group_rows + from / plan.channels * plan.rows(plan.channels);
                     let panels = &self.panels[before * outputs..];
                     // where there is one block only, nothing is read again
                     let strip = if own > BLOCK { STRIP } else { length };

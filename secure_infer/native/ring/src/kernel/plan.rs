@@ -25,7 +25,7 @@ pub(super) struct Plan {
     /// Input channels of a slab.
     pub channels: usize,
     /// Rows of the product for one channel, or one pair of channels.
-    pub entries: Vec<Entry>,
+    entries: Vec<Entry>,
     /// Where each row of the product starts in the slab.
     pub offsets: Offsets,
 }
@@ -42,7 +42,7 @@ enum Pairs {
 }
 
 /// One row of the product: a tap of a phase, and for [`Pairs::Taps`] the tap that reads the next pixel, if there is one.
-pub(super) struct Entry {
+struct Entry {
     phase: usize,
     offset: usize,
     tap: usize,
@@ -114,7 +114,7 @@ impl Plan {
             entries,
             offsets: Offsets::new(Vec::new()),
         };
-        let mut starts = Vec::with_capacity(plan.units(plan.channels) * plan.entries.len());
+        let mut starts = Vec::with_capacity(plan.rows(plan.channels));
         for unit in 0..plan.units(plan.channels) {
             for entry in &plan.entries {
                 let plane = unit * phases.origins.len() + entry.phase;
@@ -131,8 +131,13 @@ impl Plan {
         self.tile.min(ahead.next_multiple_of(unit))
     }
 
-    /// What `channels` input channels are one row of the product per entry of.
-    pub fn units(&self, channels: usize) -> usize {
+    /// Rows of the product for `channels` input channels.
+    pub fn rows(&self, channels: usize) -> usize {
+        self.units(channels) * self.entries.len()
+    }
+
+    /// Channels, or pairs of them: each has a row of the product per entry.
+    fn units(&self, channels: usize) -> usize {
         match self.pairs {
             Pairs::Channels => channels.div_ceil(2),
             Pairs::None | Pairs::Taps => channels,
@@ -154,7 +159,7 @@ impl Plan {
     /// The weights in the order of `apply_planes`, sign-extended, or as pairs of 16 bits for digits.
     pub fn panels(&self, shape: &ConvShape, weights: &[i16]) -> Vec<u32> {
         let (inputs, outputs) = (shape.group_inputs(), shape.group_outputs());
-        let taps = shape.weights_len() / (shape.spec().out_channels * inputs);
+        let taps: usize = shape.spec().kernel.iter().product();
         let step = if self.pairs == Pairs::Channels { 2 } else { 1 };
         let mut panels = Vec::with_capacity(weights.len() + weights.len() / 8);
         for group in 0..shape.spec().groups {
