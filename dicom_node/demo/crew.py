@@ -98,12 +98,19 @@ class Crew:
 
     def kill(self, name: str) -> None:
         """End a process and all that it started with SIGKILL, as a power cut would."""
+        self._signal(name, signal.SIGKILL)
         member = self._members[name]
         if member.process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(member.process.pid, signal.SIGKILL)
             member.process.wait(_GRACE_S)
             member.process = None
+
+    def hold(self, name: str) -> None:
+        """Stop a process where it is (SIGSTOP), until `release` or `kill`."""
+        self._signal(name, signal.SIGSTOP)
+
+    def release(self, name: str) -> None:
+        """Let a process that is held go on; nothing for one that isn't, or has been killed."""
+        self._signal(name, signal.SIGCONT)
 
     def again(self, name: str) -> None:
         """Start a killed process as it was started before."""
@@ -123,6 +130,13 @@ class Crew:
 
     def _log(self, name: str) -> Path:
         return self._folder / f"{name}.log"
+
+    def _signal(self, name: str, number: signal.Signals) -> None:
+        """To a process and all that it started."""
+        process = self._members[name].process
+        if process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
 
     def _start(self, name: str) -> None:
         member = self._members[name]
@@ -150,10 +164,10 @@ class Crew:
         if process is None:
             return
         process.terminate()
+        self.release(name)
         with suppress(subprocess.TimeoutExpired):
             process.wait(_GRACE_S)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        self._signal(name, signal.SIGKILL)
         process.wait(_GRACE_S)
 
 

@@ -1,13 +1,15 @@
 """The whole way: public commands, real processes, real cryptography, a real radiograph."""
 
 import json
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from dicom_node.demo.crew import DemoFailed
+from dicom_node.demo.crew import Crew, DemoFailed
 from dicom_node.demo.demo import DemoOptions, run
 from tests.tiny import CARD
 
@@ -79,6 +81,27 @@ def test_model_without_examples_is_refused(tmp_path: Path) -> None:
         run(DemoOptions(model=tmp_path, folder=tmp_path / "demo"), in_the_clear, lambda _: None)
 
 
+def test_held_process_waits_goes_on_and_is_ended_with_the_others(tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    ready = tmp_path / "ready"
+    code = (
+        "import sys, time, pathlib as p; p.Path(sys.argv[1]).touch()\n"
+        "time.sleep(0.3); p.Path(sys.argv[2]).touch(); time.sleep(600)"
+    )
+    with Crew(tmp_path / "logs") as crew:
+        crew.start("sleeper", [sys.executable, "-c", code, str(ready), str(done)], ready.exists)
+        crew.hold("sleeper")
+        before = done.exists()
+        time.sleep(0.6)
+        assert done.exists() == before
+        crew.release("sleeper")
+        while not done.exists():
+            time.sleep(0.01)
+        crew.hold("sleeper")
+        asked = time.monotonic()
+    assert time.monotonic() - asked < 15, "held at the end: SIGTERM must reach it, not the grace's end"
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_kills_on_the_way_end_in_the_same_one_report(tmp_path: Path) -> None:
@@ -88,7 +111,7 @@ def test_kills_on_the_way_end_in_the_same_one_report(tmp_path: Path) -> None:
         return {"Pneumonia": wanted[picture.name]}
 
     options = DemoOptions(model=SHIPPED, folder=tmp_path, kill=True)
-    result = run(options, known, lambda _: None)
+    result = run(options, known, print)
     assert result.kills == ("gateway", "party", "archive", "gateway", "gateway")
     assert result.max_difference <= 0.01
     assert len(list((tmp_path / "archive").glob("*/*/*.dcm"))) == 1
