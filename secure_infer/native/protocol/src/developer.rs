@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use blindread_lattice::{DeveloperTicket, Prg};
 use blindread_pool::Workers;
-use blindread_ring::widened;
+use blindread_ring::raster::{self, Padded};
 use rand_distr::{Distribution, Normal};
 
 use crate::ahead::{Ahead, Wanted};
@@ -19,13 +19,13 @@ use crate::model::{Checked, LinearParameters, Parameters};
 use crate::options::SessionOptions;
 use crate::ot::Engines;
 use crate::plan::Plan;
-use crate::program::{Linear, MaxPool, Program, Relu, Step, StepId, ring_mask};
+use crate::program::{MaxPool, Program, Relu, Step, StepId, ring_mask};
 use crate::relu::{Channels, Compares, DeveloperOffline};
-use crate::secret::{Secret, wipe};
+use crate::secret::Secret;
 use crate::shares::{Share, Shares};
 use crate::truncate::Truncation;
 use crate::truncate_flow::Truncates;
-use crate::{raster, relu, seed, truncate_flow, wire};
+use crate::{relu, seed, truncate_flow, wire};
 
 /// The developer's state of one connection.
 pub struct Session {
@@ -176,6 +176,9 @@ impl Session {
             .map_err(|e| ProtocolError::Message(e.to_string()))?
             .with_workers(&self.workers);
         let plan = self.plan.clone();
+        if self.spare.is_empty() {
+            self.spare = Shares::first_spare(&plan);
+        }
         let mut ahead = wanted(plan.program());
         let mut ticket = Ticket {
             steps: Vec::with_capacity(plan.program().steps().len()),
@@ -236,7 +239,6 @@ impl Session {
         let program = plan.program();
         let workers = &self.workers;
         let mut shares = Shares::new(&plan, workers, std::mem::take(&mut self.spare));
-        let mut padded = Secret::from(shares.fresh(largest_raster(&plan)));
         for (id, (step, prepared)) in program.steps().iter().zip(ticket.steps).enumerate() {
             ch.enter(Phase::Online, id);
             match (step, prepared) {
@@ -246,21 +248,13 @@ impl Session {
                     wire::recv_words(ch, Kind::MaskedInput, &mut masked, value.ring_bits)?;
                     shares.set(s.out, masked);
                 }
-                (Step::Linear(s), Prepared::Linear(mut prepared)) => {
+                (Step::Linear(s), Prepared::Linear(prepared)) => {
                     let Checked::Linear(parameters) = self.parameters.step(id) else {
                         continue;
                     };
-                    let mut share = shares.fresh(program.value(s.out).len());
+                    let mask = program.value(s.out).mask();
                     let input = shares.get(s.input)?;
-                    linear(
-                        &plan,
-                        workers,
-                        (id, s),
-                        parameters,
-                        &mut prepared,
-                        input,
-                        (&mut padded, &mut share),
-                    )?;
+                    let share = linear(workers, parameters, prepared, input, mask);
                     shares.set(s.out, share);
                 }
                 (Step::Truncate(s), Prepared::Exchanges(_, Some(truncate))) => {
@@ -269,10 +263,25 @@ impl Session {
                     shares.set(s.out, y);
                 }
                 (Step::Relu(s) | Step::ReluClipped(s), Prepared::Exchanges(relus, extension)) => {
-                    let copies = if matches!(step, Step::Relu(_)) { 1 } else { 2 };
-                    let mut y = shares.fresh(copies * program.value(s.out).len());
+                    let len = program.value(s.out).len();
+                    let (mut y, apart) = match step {
+                        Step::Relu(_) if shares.last_read(id, s.input) => {
+                            (shares.consume(id, s.input)?, false)
+                        }
+                        Step::Relu(_) => (shares.fresh(len), true),
+                        _ => {
+                            let mut twice = shares.fresh(2 * len);
+                            twice[..len].copy_from_slice(shares.get(s.input)?);
+                            twice[len..].copy_from_slice(shares.get(s.input)?);
+                            (twice, false)
+                        }
+                    };
                     for relu in relus {
-                        let input = shares.get(s.input)?;
+                        let input = if apart {
+                            Some(&shares.get(s.input)?[..])
+                        } else {
+                            None
+                        };
                         let parameters = self.parameters.step(id);
                         evaluate_relu(ch, workers, relu, parameters, (program, s), input, &mut y)?;
                     }
@@ -302,7 +311,6 @@ impl Session {
             }
             shares.retire(id);
         }
-        shares.spare(padded);
         self.spare = shares.into_spare();
         ch.flush()?;
         Ok(())
@@ -350,79 +358,38 @@ fn prepare_linear(
     })
 }
 
-/// Elements of the largest padded raster of a linear step.
-fn largest_raster(plan: &Plan) -> usize {
-    let shapes =
-        (0..plan.program().steps().len()).filter_map(|id| Some(plan.linear(id).ok()?.shape));
-    let padded = shapes.filter(|shape| raster::border_len(shape) > 0);
-    padded.map(|shape| shape.padded_len()).max().unwrap_or(0)
-}
-
-/// W m + d + bias; what was prepared is used up.
+/// W m + d + bias, in the place of d; what was prepared is used up.
 fn linear(
-    plan: &Plan,
     workers: &Workers,
-    (id, step): (StepId, &Linear),
     parameters: &LinearParameters,
-    prepared: &mut PreparedLinear,
+    prepared: PreparedLinear,
     input: &[u32],
-    (padded, share): (&mut [u32], &mut [u32]),
-) -> Result<(), ProtocolError> {
-    let (shape, out) = (&plan.linear(id)?.shape, plan.program().value(step.out));
-    let remasked: Option<Vec<u32>> = prepared.remask.as_ref().map(|remask| {
+    mask: u32,
+) -> Vec<u32> {
+    let remasked: Option<Vec<u32>> = prepared.remask.map(|remask| {
         input
             .iter()
             .zip(remask.iter())
             .map(|(&m, &d)| m.wrapping_add(d))
             .collect()
     });
-    let map = remasked.as_deref().unwrap_or(input);
-    let padded = raster::join(workers, shape, map, &prepared.border, padded);
-    parameters.kernel.apply_with(workers, padded, share);
-    let at_once = raster::channels_at_once(out.plane());
-    let per_channel = parameters.bias.len() / out.shape[0];
-    let blocks = share
-        .chunks_mut(at_once * out.plane())
-        .zip(prepared.share.chunks_mut(at_once * out.plane()))
-        .zip(parameters.bias.chunks(at_once * per_channel));
-    workers.each(blocks, |((share, d), bias)| {
-        let channels = share
-            .chunks_exact_mut(out.plane())
-            .zip(d.chunks_exact_mut(out.plane()))
-            .zip(bias.chunks_exact(per_channel));
-        for ((share, d), bias) in channels {
-            widened(
-                #[inline(always)]
-                || add(share, d, bias, out.mask()),
-            );
-            wipe(d);
-        }
-    });
-    prepared.share.release();
-    Ok(())
+    let padded = Padded {
+        map: remasked.as_deref().unwrap_or(input),
+        border: &prepared.border,
+    };
+    let mut share = prepared.share.take();
+    (parameters.kernel).add_to(workers, padded, (&parameters.bias, mask), &mut share);
+    share
 }
 
-/// y + d + bias, in place over y; one bias for the whole channel, or one for each of its elements.
-#[inline(always)]
-fn add(y: &mut [u32], d: &[u32], bias: &[u32], mask: u32) {
-    if let &[bias] = bias {
-        for (y, &d) in y.iter_mut().zip(d) {
-            *y = y.wrapping_add(d).wrapping_add(bias) & mask;
-        }
-    } else {
-        for ((y, &d), &bias) in y.iter_mut().zip(d).zip(bias) {
-            *y = y.wrapping_add(d).wrapping_add(bias) & mask;
-        }
-    }
-}
-
+/// The ReLU of `input`, or where there is none of what `y` holds; of a clipped one `y` holds its input twice.
 fn evaluate_relu(
     ch: &mut dyn Channel,
     workers: &Workers,
     relu: Box<dyn Compares>,
     parameters: &Checked,
     (program, step): (&Program, &Relu),
-    input: &[u32],
+    input: Option<&[u32]>,
     y: &mut Vec<u32>,
 ) -> Result<(), ProtocolError> {
     let plane = program.value(step.out).plane();
@@ -433,10 +400,10 @@ fn evaluate_relu(
                 threshold,
                 flip,
             };
-            relu.evaluate(ch, workers, Some(input), y, &channels)?;
+            relu.evaluate(ch, workers, input, y, &channels)?;
         }
         Checked::ReluClipped { threshold, ceiling } => {
-            let n = input.len();
+            let n = y.len() / 2;
             let above = threshold.iter().zip(ceiling);
             let above = above.map(|(&threshold, &ceiling)| threshold.wrapping_sub(ceiling));
             let thresholds: Vec<u32> = threshold.iter().copied().chain(above).collect();
@@ -445,9 +412,7 @@ fn evaluate_relu(
                 threshold: &thresholds,
                 flip: &vec![0; thresholds.len()],
             };
-            y[..n].copy_from_slice(input);
-            y[n..].copy_from_slice(input);
-            relu.evaluate(ch, workers, None, y, &channels)?;
+            relu.evaluate(ch, workers, input, y, &channels)?;
             let (first, second) = y.split_at_mut(n);
             let mask = ring_mask(step.product_bits(program));
             for (first, &second) in first.iter_mut().zip(&*second) {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use blindread_lattice::{HospitalSecret, Prg};
 use blindread_pool::Workers;
+use blindread_ring::raster;
 
 use crate::channel::{Channel, Kind, Phase};
 use crate::error::ProtocolError;
@@ -20,7 +21,7 @@ use crate::relu::{Answers, HospitalOffline};
 use crate::secret::Secret;
 use crate::shares::{Share, Shares};
 use crate::truncate::Truncation;
-use crate::{random, raster, relu, seed, truncate_flow, wire};
+use crate::{random, relu, seed, truncate_flow, wire};
 
 /// The hospital's state of one connection.
 pub struct Session {

@@ -20,7 +20,6 @@ mod ot;
 mod plan;
 pub mod program;
 mod random;
-mod raster;
 mod relu;
 mod secret;
 mod seed;

@@ -6,7 +6,7 @@ use crate::error::ProtocolError;
 use crate::local;
 use crate::plan::Plan;
 use crate::program::{Step, StepId, ValueId};
-use crate::secret::Secret;
+use crate::secret::{Secret, wipe};
 
 /// One party's share of one value, erased on drop.
 pub(crate) type Share = Secret<u32>;
@@ -15,7 +15,8 @@ pub(crate) struct Shares<'a> {
     plan: &'a Plan,
     workers: &'a Workers,
     shares: Vec<Option<Share>>,
-    /// Erased vectors that are used again: fresh memory costs as much as a pass over it.
+    /// Erased vectors that are used again, in the order in which they came: fresh memory costs as much as a pass over
+    /// it. The largest are kept.
     spare: Vec<Vec<u32>>,
 }
 
@@ -31,6 +32,20 @@ impl<'a> Shares<'a> {
             shares: plan.program().values().iter().map(|_| None).collect(),
             spare,
         }
+    }
+
+    /// The vectors that the first walk of a session uses, each for the largest value, and touched: on a fresh page the
+    /// first write takes longer than a pass.
+    pub(crate) fn first_spare(plan: &Plan) -> Vec<Vec<u32>> {
+        let values = plan.program().values();
+        let largest = values.iter().map(|value| value.len()).max().unwrap_or(0);
+        let touched = |_| {
+            // ones first: a compiler knows that the memory of new zeros needs no writes
+            let mut vector = vec![1; largest];
+            wipe(&mut vector);
+            vector
+        };
+        (0..SPARE).map(touched).collect()
     }
 
     /// The erased vectors, for the next walk.
@@ -55,11 +70,24 @@ impl<'a> Shares<'a> {
 
     /// A vector of `len` zeros.
     pub(crate) fn fresh(&mut self, len: usize) -> Vec<u32> {
-        let fits = |vector: &Vec<u32>| (vector.len() < len, vector.len().abs_diff(len));
-        let best = (0..self.spare.len()).min_by_key(|&index| fits(&self.spare[index]));
-        let mut vector = best.map_or_else(Vec::new, |index| self.spare.swap_remove(index));
-        vector.resize(len, 0);
-        vector
+        let fits = |vector: &Vec<u32>| (vector.capacity() < len, vector.capacity().abs_diff(len));
+        // the last one of those that fit as well is in the cache still
+        let best = (0..self.spare.len())
+            .rev()
+            .min_by_key(|&index| fits(&self.spare[index]));
+        match best {
+            Some(index) if self.spare[index].capacity() >= len => {
+                let mut vector = self.spare.remove(index);
+                vector.resize(len, 0);
+                vector
+            }
+            _ => vec![0; len],
+        }
+    }
+
+    /// Whether no step after `id` reads a value.
+    pub(crate) fn last_read(&self, id: StepId, value: ValueId) -> bool {
+        self.plan.dead_after(id).any(|dead| dead == value)
     }
 
     /// A share that the step `id` may change: the share itself where no later step reads it, otherwise a copy.
@@ -68,7 +96,7 @@ impl<'a> Shares<'a> {
         id: StepId,
         value: ValueId,
     ) -> Result<Vec<u32>, ProtocolError> {
-        if self.plan.dead_after(id).any(|dead| dead == value)
+        if self.last_read(id, value)
             && let Some(share) = self.shares[value].take()
         {
             return Ok(share.take());
@@ -119,9 +147,12 @@ impl<'a> Shares<'a> {
 
     /// Erases a share, and keeps its memory.
     pub(crate) fn spare(&mut self, share: Share) {
-        let erased = share.erase(self.workers);
-        if self.spare.len() < SPARE {
-            self.spare.push(erased);
+        self.spare.push(share.erase(self.workers));
+        let smallest = (0..self.spare.len()).min_by_key(|&index| self.spare[index].capacity());
+        if let Some(index) = smallest
+            && self.spare.len() > SPARE
+        {
+            self.spare.remove(index);
         }
     }
 }

@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use blindread_pool::Workers;
 
+use crate::raster::{Padded, Rasters, border_len};
 use crate::shape::{ConvShape, Phases};
 use crate::simd;
 
@@ -129,44 +130,88 @@ impl ConvKernel {
     /// Does nothing but fill `out` with zeros when a length does not fit the shape (`padded_len`, `out_len`);
     /// callers own these buffers.
     pub fn apply(&self, padded: &[u32], out: &mut [u32]) {
-        self.apply_with(&Workers::one(), padded, out);
+        debug_assert_eq!(padded.len(), self.shape.padded_len());
+        out.fill(0);
+        if padded.len() == self.shape.padded_len() {
+            let rasters = Rasters::Whole {
+                words: padded,
+                pixels: padded.len() / self.shape.spec().in_channels,
+            };
+            let bias = vec![0; self.shape.spec().out_channels];
+            self.add_rasters(&Workers::one(), &rasters, (&bias, u32::MAX), out);
+        }
     }
 
-    /// As [`Self::apply`], divided among threads: by pixels of large maps, else by output channels.
-    pub fn apply_with(&self, workers: &Workers, padded: &[u32], out: &mut [u32]) {
-        debug_assert_eq!(
-            (padded.len(), out.len()),
-            (self.shape.padded_len(), self.shape.out_len())
-        );
-        if padded.len() != self.shape.padded_len() || out.len() != self.shape.out_len() {
+    /// `out[O, Ho, Wo] = (out + bias + sum of weights times padded[C, Hp, Wp]) & mask`, divided among threads: by pixels
+    /// of large maps, else by output channels. `bias` has one word for each output channel, or for each output.
+    ///
+    /// As [`Self::apply`] when a length does not fit the shape.
+    pub fn add_to(
+        &self,
+        workers: &Workers,
+        padded: Padded<'_>,
+        (bias, mask): (&[u32], u32),
+        out: &mut [u32],
+    ) {
+        let given = (padded.map.len() + padded.border.len(), padded.border.len());
+        let expected = (self.shape.padded_len(), border_len(&self.shape));
+        debug_assert_eq!(given, expected);
+        if given == expected {
+            let rasters = Rasters::new(&self.shape, padded);
+            self.add_rasters(workers, &rasters, (bias, mask), out);
+        } else {
+            out.fill(0);
+        }
+    }
+
+    fn add_rasters(
+        &self,
+        workers: &Workers,
+        rasters: &Rasters<'_>,
+        (bias, mask): (&[u32], u32),
+        out: &mut [u32],
+    ) {
+        let channels = self.shape.spec().out_channels;
+        debug_assert_eq!(out.len(), self.shape.out_len());
+        debug_assert!([channels, out.len()].contains(&bias.len()));
+        if out.len() != self.shape.out_len() || ![channels, out.len()].contains(&bias.len()) {
             out.fill(0);
             return;
         }
+        let last = Last { bias, mask };
         if self.phases.is_identity() {
-            self.apply_planes(workers, padded, out);
+            self.add_planes(workers, rasters, &last, out);
             return;
         }
-        let raster = self.shape.padded_height() * self.shape.padded_width();
-        let mut planes =
-            vec![
-                0;
-                self.shape.spec().in_channels * self.phases.origins.len() * self.phases.pixels()
-            ];
-        let pixels = self.phases.pixels();
-        let channels = planes.chunks_exact_mut(self.phases.origins.len() * pixels);
-        workers.each(
-            padded.chunks_exact(raster).zip(channels),
-            |(channel, planes)| {
-                for (phase, plane) in planes.chunks_exact_mut(pixels).enumerate() {
-                    self.phases.gather(channel, phase, plane);
-                }
-            },
+        let (pixels, raster) = (
+            self.phases.pixels(),
+            self.shape.padded_height() * self.shape.padded_width(),
         );
-        self.apply_planes(workers, &planes, out);
+        let per_channel = self.phases.origins.len() * pixels;
+        let mut planes = vec![0; self.shape.spec().in_channels * per_channel];
+        let each = planes.chunks_exact_mut(per_channel).enumerate();
+        workers.each(each, |(channel, planes)| {
+            let mut scratch = vec![0; raster];
+            let channel = rasters.read(channel, 0, &mut scratch);
+            for (phase, plane) in planes.chunks_exact_mut(pixels).enumerate() {
+                self.phases.gather(channel, phase, plane);
+            }
+        });
+        let planes = Rasters::Whole {
+            words: &planes,
+            pixels,
+        };
+        self.add_planes(workers, &planes, &last, out);
     }
 
     /// The convolution of phases: `planes[C * phases, height, width]`.
-    fn apply_planes(&self, workers: &Workers, planes: &[u32], out: &mut [u32]) {
+    fn add_planes(
+        &self,
+        workers: &Workers,
+        planes: &Rasters<'_>,
+        last: &Last<'_>,
+        out: &mut [u32],
+    ) {
         let products = self.shape.out_len() * self.shape.group_inputs() * self.phases.taps.len();
         let threads = match workers.threads() {
             _ if products < MIN_PRODUCTS => 1,
@@ -207,7 +252,7 @@ impl ConvKernel {
             }
         }
         workers.each(parts.iter().zip(&mut owned), |(part, outs)| {
-            self.apply_part(planes, part, outs);
+            self.add_part(planes, part, last, outs);
         });
     }
 
@@ -223,7 +268,13 @@ impl ConvKernel {
     }
 
     /// A part, of whose output channels `outs` are the pixels.
-    fn apply_part(&self, planes: &[u32], part: &Part, outs: &mut [&mut [u32]]) {
+    fn add_part(
+        &self,
+        planes: &Rasters<'_>,
+        part: &Part,
+        last: &Last<'_>,
+        outs: &mut [&mut [u32]],
+    ) {
         let (plan, inputs, outputs) = (
             &self.plan,
             self.shape.group_inputs(),
@@ -232,7 +283,8 @@ impl ConvKernel {
         let own = part.outputs.len();
         let planes_per_channel = self.phases.origins.len();
         let (mut slab, mut acc) = (Vec::new(), Vec::new());
-        let slab = lines(&mut slab, plan.slab_len(planes_per_channel));
+        let mut scratch = vec![0; plan.scratch_len()];
+        let slab = lines(&mut slab, plan.slab_len());
         let acc = lines(&mut acc, own * plan.tile);
         let blocks: Vec<_> = blocks(outputs)
             .filter(|(at, _)| part.outputs.contains(at))
@@ -240,19 +292,15 @@ impl ConvKernel {
         // every slab but a group's last holds `plan.channels`
         let group_rows =
             inputs / plan.channels * plan.rows(plan.channels) + plan.rows(inputs % plan.channels);
+        let first_pixel = self.pixel(part.positions.start);
         for start in part.positions.clone().step_by(plan.tile) {
             let length = plan.length(part.positions.end - start);
             for group in part.groups.clone() {
+                let outs = &mut outs[(group - part.groups.start) * own..][..own];
                 for from in (0..inputs).step_by(plan.channels) {
                     let count = plan.channels.min(inputs - from);
                     let plane = (group * inputs + from) * planes_per_channel;
-                    plan.fill_slab(
-                        &planes[plane * self.phases.pixels()..],
-                        &self.phases,
-                        start,
-                        count,
-                        slab,
-                    );
+                    plan.fill_slab(planes, (plane, start, count), &mut scratch, slab);
                     let rows = plan.rows(count);
                     let before =
                         group * group_rows + from / plan.channels * plan.rows(plan.channels);
@@ -260,7 +308,16 @@ impl ConvKernel {
                     // where there is one block only, nothing is read again
                     let strip = if own > BLOCK { STRIP } else { length };
                     for x in (0..length).step_by(strip) {
+                        let end = part.positions.end.min(start + x + strip);
+                        let pixels =
+                            self.pixel(start + x) - first_pixel..self.pixel(end) - first_pixel;
                         for &(at, block) in &blocks {
+                            let own = at - part.outputs.start;
+                            if from + count == inputs {
+                                for out in &outs[own..own + block] {
+                                    simd::prefetch(&out[pixels.clone()]);
+                                }
+                            }
                             let operands = Block {
                                 slab: &slab[x..],
                                 row: plan.row,
@@ -271,36 +328,76 @@ impl ConvKernel {
                                 stride: plan.tile,
                                 first: from == 0,
                             };
-                            let acc = &mut acc[(at - part.outputs.start) * plan.tile + x..];
+                            let acc = &mut acc[own * plan.tile + x..];
                             simd::multiply(plan.instructions, block, &operands, acc);
                         }
                     }
                 }
-                let outs = &mut outs[(group - part.groups.start) * own..][..own];
-                self.crop(acc, start, &part.positions, outs);
+                let channel = group * outputs + part.outputs.start;
+                self.add_tile(acc, (start, channel), &part.positions, last, outs);
             }
         }
     }
 
-    /// Copies the tile of output positions from `start` on that are output pixels.
-    fn crop(&self, acc: &[u32], start: usize, positions: &Range<usize>, outs: &mut [&mut [u32]]) {
+    /// Adds the tile of output positions from `start` on to the output pixels among them; `outs` are those of the
+    /// channels from `channel` on.
+    fn add_tile(
+        &self,
+        acc: &[u32],
+        (start, channel): (usize, usize),
+        positions: &Range<usize>,
+        last: &Last<'_>,
+        outs: &mut [&mut [u32]],
+    ) {
         let (height, width, raster) = (
             self.shape.out_height(),
             self.shape.out_width(),
             self.phases.width,
         );
         let first = self.pixel(positions.start);
-        for (tile, out) in acc.chunks_exact(self.plan.tile).zip(outs) {
-            let end = positions.end.min(start + self.plan.tile);
+        let end = positions.end.min(start + self.plan.tile);
+        let each = last.bias.len() / self.shape.spec().out_channels;
+        for (index, (tile, out)) in acc.chunks_exact(self.plan.tile).zip(outs).enumerate() {
+            let bias = &last.bias[(channel + index) * each..][..each];
             for y in start / raster..height.min(end.div_ceil(raster)) {
                 let (from, to) = ((y * raster).max(start), (y * raster + width).min(end));
                 if from < to {
-                    let x = from - y * raster;
-                    out[y * width + x - first..][..to - from]
-                        .copy_from_slice(&tile[from - start..to - start]);
+                    let at = y * width + from - y * raster;
+                    let sums = &tile[from - start..to - start];
+                    let out = &mut out[at - first..][..sums.len()];
+                    simd::widened(
+                        #[inline(always)]
+                        || match bias {
+                            &[bias] => add(out, sums, bias, last.mask),
+                            bias => add_each(out, sums, &bias[at..], last.mask),
+                        },
+                    );
                 }
             }
         }
+    }
+}
+
+/// What is added last to the sums of products.
+struct Last<'a> {
+    /// A word for each output channel, or for each output.
+    bias: &'a [u32],
+    mask: u32,
+}
+
+/// `(out + sums + bias) & mask`.
+#[inline(always)]
+fn add(out: &mut [u32], sums: &[u32], bias: u32, mask: u32) {
+    for (out, &sum) in out.iter_mut().zip(sums) {
+        *out = out.wrapping_add(sum).wrapping_add(bias) & mask;
+    }
+}
+
+/// As [`add`], each with a bias of its own.
+#[inline(always)]
+fn add_each(out: &mut [u32], sums: &[u32], bias: &[u32], mask: u32) {
+    for ((out, &sum), &bias) in out.iter_mut().zip(sums).zip(bias) {
+        *out = out.wrapping_add(sum).wrapping_add(bias) & mask;
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod kernel;
 mod pack;
+pub mod raster;
 pub mod rates;
 mod shape;
 mod simd;

@@ -285,6 +285,20 @@ fn agrees(set: Instructions) -> bool {
     })
 }
 
+/// Asks for words that are needed soon, so that they are in the cache by then.
+#[inline]
+pub(crate) fn prefetch(words: &[u32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in words.chunks(LINE) {
+        // SAFETY: an instruction of every x86-64 processor, which only reads what a reference points to.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+}
+
+/// Words of a cache line.
+#[cfg(target_arch = "x86_64")]
+const LINE: usize = 16;
+
 /// Adds (or sets) the products of one block of `outputs` (1 to 6) channels; see [`Block`].
 pub(crate) fn multiply(set: Instructions, outputs: usize, block: &Block<'_>, acc: &mut [u32]) {
     let reach = block.offsets.largest() + if takes_digits(set) { block.row } else { 0 };

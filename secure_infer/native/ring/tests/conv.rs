@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used)] // helpers of tests, which clippy does not recognise as such
 
 use blindread_pool::Workers;
+use blindread_ring::raster::{self, Padded};
 use blindread_ring::{ConvKernel, ConvShape, ConvSpec, Instructions};
 use proptest::prelude::*;
+
+const MASK: u32 = (1 << 27) - 1;
 
 fn naive(shape: &ConvShape, weights: &[i16], padded: &[u32]) -> Vec<u32> {
     let spec = shape.spec();
@@ -54,6 +57,9 @@ fn check(spec: ConvSpec, seed: u64) {
         .collect();
     let padded = words(seed + 1, shape.padded_len());
     let expected = naive(&shape, &weights, &padded);
+    let (map, border) = raster::split(&shape, &padded);
+    let before = words(seed + 2, shape.out_len());
+    let biases = [spec.out_channels, shape.out_len()].map(|len| words(seed + 3, len));
     use Instructions::{Avx2, Avx512, Avx512Vnni, Portable, PortableDigits};
     for set in [
         Portable,
@@ -67,10 +73,24 @@ fn check(spec: ConvSpec, seed: u64) {
         let mut out = vec![7; shape.out_len()];
         kernel.apply(&padded, &mut out);
         assert!(out == expected, "{spec:?} on {set:?}");
-        for threads in [2, 3] {
-            out.fill(7);
-            kernel.apply_with(&Workers::new(threads).unwrap(), &padded, &mut out);
-            assert!(out == expected, "{spec:?} on {set:?}, {threads} threads");
+        for threads in [1, 2, 3] {
+            let workers = Workers::new(threads).unwrap();
+            for bias in &biases {
+                let mut out = before.clone();
+                let padded = Padded {
+                    map: &map,
+                    border: &border,
+                };
+                kernel.add_to(&workers, padded, (bias, MASK), &mut out);
+                let per_channel = bias.len() / spec.out_channels;
+                let each = shape.out_len() / bias.len();
+                let bias = |i: usize| bias[if per_channel == 1 { i / each } else { i }];
+                let expected = expected.iter().zip(&before).enumerate();
+                let expected: Vec<u32> = expected
+                    .map(|(i, (a, b))| a.wrapping_add(*b).wrapping_add(bias(i)) & MASK)
+                    .collect();
+                assert!(out == expected, "{spec:?} on {set:?}, {threads} threads");
+            }
         }
     }
 }

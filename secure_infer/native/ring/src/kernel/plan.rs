@@ -1,6 +1,7 @@
 //! How a convolution is cut up, and its operands in the order in which the inner loop reads them.
 
 use super::{BLOCK, Instructions};
+use crate::raster::Rasters;
 use crate::shape::{ConvShape, Phases};
 use crate::simd;
 
@@ -24,6 +25,7 @@ pub(super) struct Plan {
     pub row: usize,
     /// Input channels of a slab.
     pub channels: usize,
+    planes_per_channel: usize,
     /// Rows of the product for one channel, or one pair of channels.
     entries: Vec<Entry>,
     /// Where each row of the product starts in the slab.
@@ -111,6 +113,7 @@ impl Plan {
                 Pairs::Channels => channels.next_multiple_of(2),
                 Pairs::None | Pairs::Taps => channels,
             },
+            planes_per_channel: phases.origins.len(),
             entries,
             offsets: Offsets::new(Vec::new()),
         };
@@ -152,8 +155,8 @@ impl Plan {
         }
     }
 
-    pub fn slab_len(&self, planes_per_channel: usize) -> usize {
-        self.units(self.channels) * planes_per_channel * self.plane_len()
+    pub fn slab_len(&self) -> usize {
+        self.units(self.channels) * self.planes_per_channel * self.plane_len()
     }
 
     /// The weights in the order of `apply_planes`, sign-extended, or as pairs of 16 bits for digits.
@@ -195,44 +198,47 @@ impl Plan {
         panels
     }
 
-    /// Copies positions `start..` of the first `count` channels' planes into the slab; beyond a plane is 0.
+    /// Copies positions `start..` of `count` channels' planes from `plane` on into the slab; beyond a plane is 0.
     pub fn fill_slab(
         &self,
-        planes: &[u32],
-        phases: &Phases,
-        start: usize,
-        count: usize,
+        planes: &Rasters<'_>,
+        (plane, start, count): (usize, usize, usize),
+        scratch: &mut [u32],
         slab: &mut [u32],
     ) {
-        let per_channel = phases.origins.len();
-        let view = |channel: usize, phase: usize, start: usize| {
-            let plane =
-                &planes[(channel * per_channel + phase) * phases.pixels()..][..phases.pixels()];
-            let from = start.min(plane.len());
-            &plane[from..plane.len().min(start + self.row)]
-        };
+        let per_channel = self.planes_per_channel;
+        let (one, other) = scratch.split_at_mut(self.row);
         let units = self.units(count) * per_channel;
         for (index, rows) in (slab.chunks_exact_mut(self.plane_len()).take(units)).enumerate() {
             let (unit, phase) = (index / per_channel, index % per_channel);
+            let at = |channel: usize| plane + channel * per_channel + phase;
             let (first, second) = match self.pairs {
                 Pairs::None => {
-                    let pixels = view(unit, phase, start);
+                    let pixels = planes.read(at(unit), start, one);
                     rows[..pixels.len()].copy_from_slice(pixels);
                     rows[pixels.len()..].fill(0);
                     continue;
                 }
                 Pairs::Channels if 2 * unit + 1 < count => (
-                    view(2 * unit, phase, start),
-                    view(2 * unit + 1, phase, start),
+                    planes.read(at(2 * unit), start, one),
+                    planes.read(at(2 * unit + 1), start, other),
                 ),
-                Pairs::Channels => (view(2 * unit, phase, start), &[][..]),
-                Pairs::Taps => (view(unit, phase, start), view(unit, phase, start + 1)),
+                Pairs::Channels => (planes.read(at(2 * unit), start, one), &[][..]),
+                Pairs::Taps => (
+                    planes.read(at(unit), start, one),
+                    planes.read(at(unit), start + 1, other),
+                ),
             };
             simd::widened(
                 #[inline(always)]
                 || split_digits(first, second, rows, self.row),
             );
         }
+    }
+
+    /// Words that [`Self::fill_slab`] wants as scratch memory.
+    pub fn scratch_len(&self) -> usize {
+        2 * self.row
     }
 }
 
