@@ -11,8 +11,6 @@ pub trait Word: simd::Lane + Default + PartialEq + Send + Sync + 'static {
     fn of(word: u32) -> Self;
     /// As a word of 32 bits.
     fn get(self) -> u32;
-    /// The slice itself where these are words of 32 bits.
-    fn as_words(words: &[Self]) -> Option<&[u32]>;
 }
 
 impl Word for u16 {
@@ -27,11 +25,6 @@ impl Word for u16 {
     fn get(self) -> u32 {
         u32::from(self)
     }
-
-    #[inline(always)]
-    fn as_words(_: &[Self]) -> Option<&[u32]> {
-        None
-    }
 }
 
 impl Word for u32 {
@@ -45,11 +38,6 @@ impl Word for u32 {
     #[inline(always)]
     fn get(self) -> u32 {
         self
-    }
-
-    #[inline(always)]
-    fn as_words(words: &[Self]) -> Option<&[u32]> {
-        Some(words)
     }
 }
 
@@ -212,10 +200,7 @@ fn check_len(bytes: &[u8], count: usize, bits: u32) -> Result<(), LengthError> {
 /// Packs groups of 32 words; returns how many words it took.
 #[inline(always)]
 fn pack_blocks<W: Word, const BITS: usize>(words: &[W], dst: &mut [u8]) -> usize {
-    let first = match W::as_words(words) {
-        Some(words) if BITS > 16 => simd::pack::<BITS>(words, dst),
-        _ => 0,
-    };
+    let first = simd::pack::<W, BITS>(words, dst);
     first + portable_pack::<W, BITS>(&words[first..], &mut dst[first / 8 * BITS..])
 }
 

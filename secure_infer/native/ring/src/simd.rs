@@ -4,7 +4,10 @@ use std::sync::OnceLock;
 
 use crate::kernel::{Block, Instructions, Offsets};
 
+mod packing;
 pub(crate) mod rates;
+
+pub(crate) use packing::{Lane, pack, unpack};
 
 /// Pixels that one pass of the inner loop computes.
 pub(crate) fn pixels(instructions: Instructions) -> usize {
@@ -102,130 +105,6 @@ fn vectors() -> Vectors {
             _ => Vectors::Narrow,
         }
     })
-}
-
-/// Unpacks words of `BITS` bits (at most 32, or 57 for words of 64) while 64 bytes can be read at once; returns how many
-/// words it took, whole bytes of them: none where the processor lacks the instructions.
-pub(crate) fn unpack<W: Lane, const BITS: usize>(bytes: &[u8], out: &mut [W]) -> usize {
-    #[cfg(target_arch = "x86_64")]
-    if matches!(vectors(), Vectors::Avx512) {
-        // SAFETY: the processor has the instructions.
-        return unsafe { unpack_avx512::<W, BITS>(bytes, out) };
-    }
-    let _ = (bytes, out);
-    0
-}
-
-/// Packs the low `BITS` (17 to 32) bits of words of 32 while 64 bytes can be written at once; returns how many words it
-/// took, whole bytes of them.
-pub(crate) fn pack<const BITS: usize>(words: &[u32], dst: &mut [u8]) -> usize {
-    #[cfg(target_arch = "x86_64")]
-    if matches!(vectors(), Vectors::Avx512) {
-        // SAFETY: the processor has the instructions.
-        return unsafe { pack_avx512::<BITS>(words, dst) };
-    }
-    let _ = (words, dst);
-    0
-}
-
-/// Words that [`unpack`] makes: plain integers, of which any bits are a value.
-pub(crate) trait Lane: Copy {}
-
-impl Lane for u16 {}
-impl Lane for u32 {}
-impl Lane for u64 {}
-
-/// Every word's bytes are brought to a lane of their own, with room for the bits before the word's first one.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-fn unpack_avx512<W: Lane, const BITS: usize>(bytes: &[u8], out: &mut [W]) -> usize {
-    let lane = match (size_of::<W>(), BITS) {
-        (2, ..=9) => 2,
-        (2 | 4, ..=25) => 4,
-        _ => 8,
-    };
-    let group = 64 / lane;
-    let (mut places, mut shifts, mut masks) = ([0u8; 64], [0u8; 64], [0u8; 64]);
-    for k in 0..group {
-        for j in 0..lane {
-            places[k * lane + j] = (k * BITS / 8 + j) as u8;
-        }
-        shifts[k * lane] = (k * BITS % 8) as u8;
-        masks[k * lane..][..lane].copy_from_slice(&((1u64 << BITS) - 1).to_le_bytes()[..lane]);
-    }
-    let mut done = 0;
-    // SAFETY: arrays of 64 bytes; `bytes` has 64 bytes from `at` on, and `out` room for `group` words from `done` on.
-    unsafe {
-        let [places, shifts, masks] =
-            [places, shifts, masks].map(|array| _mm512_loadu_epi8(array.as_ptr().cast()));
-        while done + group <= out.len() && done / 8 * BITS + 64 <= bytes.len() {
-            let words = _mm512_loadu_epi8(bytes.as_ptr().add(done / 8 * BITS).cast());
-            let words = _mm512_permutexvar_epi8(places, words);
-            let words = match lane {
-                2 => _mm512_srlv_epi16(words, shifts),
-                4 => _mm512_srlv_epi32(words, shifts),
-                _ => _mm512_srlv_epi64(words, shifts),
-            };
-            let (words, to) = (_mm512_and_si512(words, masks), out.as_mut_ptr().add(done));
-            match (size_of::<W>(), lane) {
-                (2, 4) => _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(words)),
-                (2, 8) => _mm_storeu_si128(to.cast(), _mm512_cvtepi64_epi16(words)),
-                (4, 8) => _mm256_storeu_si256(to.cast(), _mm512_cvtepi64_epi32(words)),
-                _ => _mm512_storeu_epi8(to.cast(), words),
-            }
-            done += group;
-        }
-    }
-    done
-}
-
-/// Every 64 bits of the result are put together from the words that have bits there, 16 words at a time.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn pack_avx512<const BITS: usize>(words: &[u32], dst: &mut [u8]) -> usize {
-    /// Words of 17 bits and more that have bits among 64.
-    const PARTS: usize = 5;
-    let (mut places, mut shifts) = ([[0u64; 8]; PARTS], [[64u64; 8]; PARTS]);
-    for lane in 0..8 {
-        let first = 64 * lane / BITS;
-        for part in 0..PARTS {
-            let word = first + part;
-            if word < 16 {
-                places[part][lane] = word as u64;
-                shifts[part][lane] = if part == 0 {
-                    (64 * lane - word * BITS) as u64
-                } else {
-                    (word * BITS - 64 * lane).min(64) as u64
-                };
-            }
-        }
-    }
-    let mut done = 0;
-    // SAFETY: arrays of eight words; `words` has 16 from `done` on and `dst` room for 64 bytes from `at` on.
-    unsafe {
-        let (mut place, mut shift) = (
-            [_mm512_setzero_si512(); PARTS],
-            [_mm512_setzero_si512(); PARTS],
-        );
-        for part in 0..PARTS {
-            place[part] = _mm512_loadu_epi64(places[part].as_ptr().cast());
-            shift[part] = _mm512_loadu_epi64(shifts[part].as_ptr().cast());
-        }
-        let mask = _mm512_set1_epi32((u32::MAX >> (32 - BITS)) as i32);
-        while done + 16 <= words.len() && done / 8 * BITS + 64 <= dst.len() {
-            let sixteen = _mm512_loadu_epi32(words.as_ptr().add(done).cast());
-            let sixteen = _mm512_and_si512(sixteen, mask);
-            let low = _mm512_maskz_permutexvar_epi32(0x5555, place[0], sixteen);
-            let mut packed = _mm512_srlv_epi64(low, shift[0]);
-            for part in 1..PARTS {
-                let word = _mm512_maskz_permutexvar_epi32(0x5555, place[part], sixteen);
-                packed = _mm512_or_si512(packed, _mm512_sllv_epi64(word, shift[part]));
-            }
-            _mm512_storeu_epi8(dst.as_mut_ptr().add(done / 8 * BITS).cast(), packed);
-            done += 16;
-        }
-    }
-    done
 }
 
 /// The fastest set there; the 512-bit kernels must first agree with the portable one.
