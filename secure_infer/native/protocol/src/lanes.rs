@@ -21,7 +21,7 @@ const LARGEST: usize = 1 << 15;
 const SMALLEST: usize = 1 << 13;
 /// Elements that are worked on together, so that what they need in between stays in the first-level cache: a multiple
 /// of 64, so that they begin and end with whole bytes of a message.
-pub(crate) const STEP: usize = 1 << 11;
+pub(crate) const STEP: usize = 1 << 10;
 
 /// Consecutive lanes of a vector.
 #[derive(Clone)]
