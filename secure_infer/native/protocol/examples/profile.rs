@@ -64,7 +64,7 @@ impl Timed {
             let phase = ["setup", "offline", "online"][usize::from(*phase)];
             let (busy, waiting) = (busy.as_secs_f64(), waiting.as_secs_f64());
             println!(
-                "  {phase:8} {op:12} {busy:9.3} {waiting:9.3} {:9.1}",
+                "  {phase:8} {op:12} {busy:9.4} {waiting:9.4} {:9.1}",
                 *bytes as f64 / 1e6
             );
         }

@@ -3,7 +3,7 @@
 use std::mem::swap;
 
 use blindread_pool::Workers;
-use blindread_ring::{Word, widened};
+use blindread_ring::{Word, prefetch_next, widened};
 
 use crate::ahead::stripes;
 use crate::channel::{Channel, Kind};
@@ -294,6 +294,7 @@ impl<W: Word> Truncates for DeveloperTruncate<W> {
                     let blocks = (y.chunks_mut(STEP).zip(flips.chunks_mut(STEP)))
                         .zip(choices.chunks_mut(STEP));
                     for ((y, flips), choices) in blocks {
+                        prefetch_next(choices);
                         widened(
                             #[inline(always)]
                             || {
@@ -324,6 +325,7 @@ impl<W: Word> Truncates for DeveloperTruncate<W> {
                         .zip(w.chunks_mut(STEP))
                         .zip(body.chunks(len(STEP)));
                     for (((y, flips), w), answers) in blocks {
+                        prefetch_next(w);
                         let words = &mut scratch.words[..y.len()];
                         wire::get_words(answers, bits, words)?;
                         widened(

@@ -4,7 +4,7 @@ use std::mem::swap;
 use std::ops::Range;
 
 use blindread_pool::Workers;
-use blindread_ring::{Word, widened};
+use blindread_ring::{Word, prefetch_next, widened};
 
 use super::{Answers, Channels, Compares, DeveloperRelu, HospitalRelu};
 use crate::carry::{self, Chunk};
@@ -87,6 +87,8 @@ impl<W: Word> HospitalRelu<W> {
                 let blocks = (tables.chunks_mut(STEP).zip(pads.chunks_mut(STEP)))
                     .zip(body.chunks(wire::nibbles_len(STEP)));
                 for ((tables, pads), indices) in blocks {
+                    prefetch_next(tables);
+                    prefetch_next(pads);
                     let n = tables.len();
                     let (bytes, answers) = (&mut bytes[..n], &mut answers[..n]);
                     widened(
@@ -133,6 +135,9 @@ impl<W: Word> HospitalRelu<W> {
                     .zip(flips.chunks(wire::bits_len(STEP)))
                     .zip(elements.chunks(wire::words_len(STEP, bits)));
                 for ((((zero, one), pi), flips), elements) in blocks {
+                    prefetch_next(zero);
+                    prefetch_next(one);
+                    prefetch_next(pi);
                     let (bytes, words) = (&mut bytes[..zero.len()], &mut words[..zero.len()]);
                     wire::get_words(elements, bits, words)?;
                     widened(
@@ -217,6 +222,7 @@ impl Lane<'_> {
         deltas: &mut [u8],
         body: &mut Vec<u8>,
     ) {
+        prefetch_next(picks);
         let deltas = &mut deltas[..picks.len()];
         widened(
             #[inline(always)]
@@ -232,6 +238,7 @@ impl Lane<'_> {
 
     /// The carries out of a chunk.
     fn pick(&mut self, chunk: Chunk, picks: &mut [u8], tables: &mut [u16], answers: &[u8]) {
+        prefetch_next(picks);
         let tables = &mut tables[..picks.len()];
         widened(
             #[inline(always)]
@@ -362,6 +369,8 @@ impl<W: Word> Evaluation<'_, W> {
                     .zip(picks.chunks_mut(STEP).zip(choices.chunks_mut(STEP)))
                     .zip(difference.chunks_mut(STEP));
                 for (((mut block, answers), (picks, choices)), difference) in blocks {
+                    prefetch_next(choices);
+                    prefetch_next(difference);
                     block.pick(chunk, picks, tables, answers);
                     channels.flip(&block.range, block.beta);
                     let Lane { y, beta, index, .. } = block;
@@ -412,6 +421,8 @@ impl<W: Word> Evaluation<'_, W> {
                 let blocks = (lane.blocks().zip(body.chunks(len(STEP))))
                     .zip(w.chunks_mut(STEP).zip(tau.chunks_mut(STEP)));
                 for ((block, answers), (w, tau)) in blocks {
+                    prefetch_next(w);
+                    prefetch_next(tau);
                     let words = &mut scratch.words[..block.y.len()];
                     wire::get_words(answers, bits, words)?;
                     widened(
