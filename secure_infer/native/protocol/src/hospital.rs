@@ -31,6 +31,8 @@ pub struct Session {
     session_id: [u8; 32],
     workers: Workers,
     engines: Engines,
+    /// Memory of erased shares, for the next walk.
+    spare: Vec<Vec<u32>>,
 }
 
 enum Prepared {
@@ -77,6 +79,7 @@ impl Session {
             session_id: options.id,
             workers: options.workers,
             engines,
+            spare: Vec::new(),
         })
     }
 
@@ -96,8 +99,8 @@ impl Session {
         ch.send(Kind::RingLwe, &sample)?;
         let plan = self.plan.clone();
         let mut walk = Walk {
-            shares: Shares::new(&plan, &self.workers, Vec::new()),
-            rasters: (0..plan.program().steps().len()).map(|_| None).collect(),
+            shares: Shares::new(&plan, &self.workers, std::mem::take(&mut self.spare)),
+            masks: (0..plan.program().steps().len()).map(|_| None).collect(),
             secret: secret.with_workers(&self.workers),
             public_seed: &self.public_seed,
             plan: &plan,
@@ -110,7 +113,7 @@ impl Session {
             if let Some(linear) = step.output().and_then(|out| plan.target(out)) {
                 // Masks for a linear step, made where its input is made, but that step's work.
                 ch.enter(Phase::Offline, linear);
-                walk.rasters[linear] = Some(walk.raster(linear, &mut prg)?);
+                walk.masks[linear] = Some(walk.draw(linear, &mut prg)?);
             }
             ch.enter(Phase::Offline, id);
             let mut offline = HospitalOffline {
@@ -143,6 +146,7 @@ impl Session {
             ticket.steps.push(prepared);
             walk.shares.retire(id);
         }
+        self.spare = walk.shares.into_spare();
         ch.recv(Kind::Done, 0, &mut Vec::new())?;
         Ok(ticket)
     }
@@ -209,23 +213,29 @@ fn signed(word: u32, bits: u32) -> i64 {
 /// The offline walk on H's masks.
 struct Walk<'a> {
     shares: Shares<'a>,
-    /// Lattice masks drawn before their linear step, by the step that makes its input.
-    rasters: Vec<Option<Share>>,
+    /// Lattice masks drawn before their linear step, by that step.
+    masks: Vec<Option<LatticeMasks>>,
     secret: HospitalSecret,
     public_seed: &'a [u8; 32],
     plan: &'a Plan,
 }
 
+/// The masks of a linear step's padded input.
+struct LatticeMasks {
+    map: Share,
+    border: Share,
+}
+
 impl Walk<'_> {
-    /// The padded raster of lattice masks of a linear step; each is drawn once.
-    fn raster(&self, id: StepId, prg: &mut Prg) -> Result<Share, ProtocolError> {
+    /// The lattice masks of a linear step; they are drawn once.
+    fn draw(&mut self, id: StepId, prg: &mut Prg) -> Result<LatticeMasks, ProtocolError> {
         let linear = self.plan.linear(id)?;
         let bits = self
             .plan
             .program()
             .value(self.plan.program().steps()[id].inputs()[0])
             .ring_bits;
-        let mut padded = Secret::from(vec![0; linear.shape.padded_len()]);
+        let mut padded = Secret::from(self.shares.fresh(linear.shape.padded_len()));
         self.secret
             .input_masks(
                 &linear.layout,
@@ -236,19 +246,30 @@ impl Walk<'_> {
                 &mut padded,
             )
             .map_err(|e| ProtocolError::Argument(e.to_string()))?;
-        Ok(padded)
+        if raster::border_len(&linear.shape) == 0 {
+            return Ok(LatticeMasks {
+                map: padded,
+                border: Secret::new(0),
+            });
+        }
+        let (map, border) = raster::split(&linear.shape, &padded);
+        self.shares.spare(padded);
+        Ok(LatticeMasks {
+            map: map.into(),
+            border: border.into(),
+        })
     }
 
     /// H's share of a value whose mask H may choose: the lattice mask of its linear step, drawn before, or uniform.
-    fn choose(&mut self, value: ValueId, prg: &mut Prg) -> Result<Vec<u32>, ProtocolError> {
+    fn choose(&mut self, value: ValueId, prg: &mut Prg) -> Result<Share, ProtocolError> {
         if let Some(id) = self.plan.target(value) {
-            let padded = self.rasters[id].as_ref().ok_or_else(|| {
+            let masks = self.masks[id].as_mut().ok_or_else(|| {
                 ProtocolError::Argument(format!("expected masks for linear step {id}, got none"))
             })?;
-            return Ok(raster::split(&self.plan.linear(id)?.shape, padded).0);
+            return Ok(std::mem::replace(&mut masks.map, Secret::new(0)));
         }
         let value = self.plan.program().value(value);
-        let mut mask = vec![0; value.len()];
+        let mut mask = Secret::from(self.shares.fresh(value.len()));
         random::words(prg, value.mask(), &mut mask);
         Ok(mask)
     }
@@ -262,23 +283,23 @@ impl Walk<'_> {
         let step = &self.plan.program().steps()[id];
         let linear = self.plan.linear(id)?;
         let value = self.plan.program().value(step.inputs()[0]);
-        let padded = match self.rasters[id].take() {
-            Some(padded) => padded,
-            None => self.raster(id, off.prg)?,
+        let masks = match self.masks[id].take() {
+            Some(masks) => masks,
+            None => self.draw(id, off.prg)?,
         };
-        let (map, border) = raster::split(&linear.shape, &padded);
         if !linear.masked_by_producer {
             let share = self.shares.get(step.inputs()[0])?;
             let difference: Vec<u32> = share
                 .iter()
-                .zip(&map)
+                .zip(masks.map.iter())
                 .map(|(&x, &r)| x.wrapping_sub(r) & value.mask())
                 .collect();
             wire::send_words(off.ch, Kind::Remask, &difference, value.ring_bits)?;
+            self.shares.spare(masks.map);
         }
-        wire::send_words(off.ch, Kind::PaddingMasks, &border, value.ring_bits)?;
+        wire::send_words(off.ch, Kind::PaddingMasks, &masks.border, value.ring_bits)?;
         if let Some(out) = step.output() {
-            let mut share = vec![0; self.plan.program().value(out).len()];
+            let mut share = Secret::from(self.shares.fresh(self.plan.program().value(out).len()));
             self.secret
                 .output_shares(
                     &linear.layout,
@@ -321,7 +342,7 @@ impl Walk<'_> {
         clipped: bool,
     ) -> Result<Vec<Box<dyn Answers>>, ProtocolError> {
         let program = self.plan.program();
-        let target = Secret::from(self.choose(s.out, off.prg)?);
+        let target = self.choose(s.out, off.prg)?;
         let bits = s.product_bits(program);
         let (mask, n) = (ring_mask(bits), target.len());
         let share = self.shares.get(s.input)?;
@@ -342,7 +363,7 @@ impl Walk<'_> {
         if let Some(extension) = s.extension(program) {
             answers.push(truncate_flow::extend_hospital(off, extension, &target)?);
         }
-        self.shares.set(s.out, target.to_vec());
+        self.shares.set(s.out, target);
         Ok(answers)
     }
 
@@ -368,7 +389,7 @@ impl Walk<'_> {
             }
             source = best;
         }
-        self.shares.set(s.out, source.to_vec());
+        self.shares.set(s.out, source);
         Ok(relus)
     }
 }

@@ -64,7 +64,7 @@ impl<'a> Shares<'a> {
             .ok_or_else(|| ProtocolError::Argument(format!("value {id}: expected to be alive")))
     }
 
-    pub(crate) fn set(&mut self, id: ValueId, share: Vec<u32>) {
+    pub(crate) fn set(&mut self, id: ValueId, share: impl Into<Share>) {
         self.shares[id] = Some(share.into());
     }
 

@@ -287,6 +287,10 @@ impl Phases {
 
     /// Copies a phase into a channel's padded raster, the inverse of [`Self::gather`].
     pub fn scatter(&self, pixels: &[u32], phase: usize, channel: &mut [u32]) {
+        if self.is_identity() {
+            channel.copy_from_slice(pixels);
+            return;
+        }
         self.rows(phase, |to, columns, from| {
             let row = channel[to..]
                 .iter_mut()
