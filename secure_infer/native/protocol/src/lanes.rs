@@ -45,7 +45,12 @@ pub(crate) fn largest(n: usize) -> usize {
     n.min(LARGEST * DEPTH)
 }
 
+/// Bytes that processors move between their caches: two lines. What threads write meanwhile is as far apart, or they
+/// wait for each other.
+const APART: usize = 128;
+
 /// Work space of one thread: one block, and a message that takes the place of the one that it is made from.
+#[repr(align(128))]
 pub(crate) struct Scratch<W> {
     pub(crate) bytes: Vec<u8>,
     pub(crate) tables: Vec<u16>,
@@ -57,18 +62,29 @@ impl<W: Word> Scratch<W> {
     pub(crate) fn for_all(workers: &Workers) -> Vec<Self> {
         (0..workers.threads())
             .map(|_| Self {
-                bytes: vec![0; STEP],
-                tables: vec![0; STEP],
-                words: vec![W::default(); STEP],
+                bytes: block(),
+                tables: block(),
+                words: block(),
                 body: Vec::new(),
             })
             .collect()
     }
 }
 
+/// A block, and behind it the room that keeps the next thread's apart.
+fn block<T: Clone + Default>() -> Vec<T> {
+    let mut block = Vec::with_capacity(STEP + APART);
+    block.resize(STEP, T::default());
+    block
+}
+
 /// The messages of a group, one per lane; kept, since their memory is used again.
 #[derive(Default)]
-pub(crate) struct Bodies(Vec<Vec<u8>>);
+pub(crate) struct Bodies(Vec<Body>);
+
+#[repr(align(128))]
+#[derive(Default)]
+struct Body(Vec<u8>);
 
 impl Lanes {
     /// The ranges of the lanes.
@@ -103,12 +119,12 @@ impl Lanes {
 
 impl Bodies {
     /// Room for one message per lane.
-    pub(crate) fn of(&mut self, lanes: &Lanes) -> std::slice::IterMut<'_, Vec<u8>> {
+    pub(crate) fn of(&mut self, lanes: &Lanes) -> impl Iterator<Item = &mut Vec<u8>> {
         let used = lanes.ranges().len();
         if self.0.len() < used {
-            self.0.resize(used, Vec::new());
+            self.0.resize_with(used, Body::default);
         }
-        self.0[..used].iter_mut()
+        self.0[..used].iter_mut().map(|Body(body)| body)
     }
 }
 
