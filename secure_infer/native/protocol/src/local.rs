@@ -10,8 +10,10 @@ use crate::program::{Program, Step, SumPool, Value};
 
 /// Elements that a thread takes at once.
 const BLOCK: usize = 1 << 14;
+/// Elements of a sum that stay in the first-level cache until all is added.
+const PART: usize = 1 << 11;
 
-/// The share of a sum, a concatenation, a pooled sum or a subsample; `None` for every other step.
+/// The share of a concatenation, a pooled sum or a subsample; `None` for every other step.
 #[must_use]
 pub fn apply(
     workers: &Workers,
@@ -22,15 +24,6 @@ pub fn apply(
     let out = program.value(step.output()?);
     let mask = out.mask();
     match step {
-        Step::Add(s) => {
-            let mut sum = vec![0u32; out.len()];
-            for (input, &shift) in inputs.iter().zip(&s.shift) {
-                for (total, &x) in sum.iter_mut().zip(input.iter()) {
-                    *total = total.wrapping_add(x << shift) & mask;
-                }
-            }
-            Some(sum)
-        }
         Step::Concat(_) => {
             let mut joined = Vec::with_capacity(out.len());
             for input in inputs {
@@ -39,7 +32,11 @@ pub fn apply(
             Some(joined)
         }
         Step::SumPool(s) => Some(sum_pool(workers, program.value(s.input), out, s, inputs[0])),
-        Step::Subsample(s) => Some(subsample(program.value(s.input), s.stride, inputs[0])),
+        Step::Subsample(s) => {
+            let mut kept = Vec::with_capacity(out.len());
+            subsample(program.value(s.input), s.stride, inputs[0], &mut kept);
+            Some(kept)
+        }
         _ => None,
     }
 }
@@ -49,13 +46,39 @@ pub(crate) fn join(input: &[u32], mask: u32, joined: &mut Vec<u32>) {
     joined.extend(input.iter().map(|&x| x & mask));
 }
 
-fn subsample(input: &Value, stride: [usize; 2], share: &[u32]) -> Vec<u32> {
+/// Adds shifted shares to `sum`.
+pub(crate) fn add(
+    workers: &Workers,
+    inputs: &[&[u32]],
+    shifts: &[u32],
+    mask: u32,
+    sum: &mut [u32],
+) {
+    workers.each(sum.chunks_mut(BLOCK).enumerate(), |(block, sum)| {
+        for (part, sum) in sum.chunks_mut(PART).enumerate() {
+            let start = block * BLOCK + part * PART;
+            for (input, &shift) in inputs.iter().zip(shifts) {
+                let input = &input[start..start + sum.len()];
+                widened(
+                    #[inline(always)]
+                    || {
+                        for (total, &x) in sum.iter_mut().zip(input) {
+                            *total = total.wrapping_add(x << shift) & mask;
+                        }
+                    },
+                );
+            }
+        }
+    });
+}
+
+fn subsample(input: &Value, stride: [usize; 2], share: &[u32], kept: &mut Vec<u32>) {
     let width = input.shape[2];
-    share
-        .chunks_exact(input.plane())
-        .flat_map(|plane| plane.chunks_exact(width).step_by(stride[0]))
-        .flat_map(|row| row.iter().step_by(stride[1]).copied())
-        .collect()
+    for plane in share.chunks_exact(input.plane()) {
+        for row in plane.chunks_exact(width).step_by(stride[0]) {
+            kept.extend(row.iter().step_by(stride[1]));
+        }
+    }
 }
 
 fn sum_pool(

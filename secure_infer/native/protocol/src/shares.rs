@@ -104,6 +104,13 @@ impl<'a> Shares<'a> {
         Ok(self.get(value)?.to_vec())
     }
 
+    /// The shares that a step reads.
+    fn inputs(&self, step: &Step) -> Result<Vec<&[u32]>, ProtocolError> {
+        let ids = step.inputs().iter();
+        ids.map(|&id| self.get(id).map(|share| &share[..]))
+            .collect()
+    }
+
     /// Performs a local step.
     pub(crate) fn apply_local(&mut self, id: StepId) -> Result<(), ProtocolError> {
         let program = self.plan.program();
@@ -122,11 +129,15 @@ impl<'a> Shares<'a> {
             self.set(s.out, joined);
             return Ok(());
         }
-        let inputs: Vec<&[u32]> = step
-            .inputs()
-            .iter()
-            .map(|&id| self.get(id).map(|share| &share[..]))
-            .collect::<Result<_, _>>()?;
+        if let Step::Add(s) = step {
+            let out = program.value(s.out);
+            let mut sum = self.fresh(out.len());
+            let inputs = self.inputs(step)?;
+            local::add(self.workers, &inputs, &s.shift, out.mask(), &mut sum);
+            self.set(s.out, sum);
+            return Ok(());
+        }
+        let inputs = self.inputs(step)?;
         if let (Some(out), Some(share)) = (
             step.output(),
             local::apply(self.workers, program, step, &inputs),
