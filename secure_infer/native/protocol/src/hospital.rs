@@ -17,7 +17,7 @@ use crate::options::SessionOptions;
 use crate::ot::Engines;
 use crate::plan::Plan;
 use crate::program::{MaxPool, Relu, Step, StepId, Truncate, ValueId, ring_mask};
-use crate::relu::{Answers, HospitalOffline};
+use crate::relu::{Answers, HospitalOffline, Space};
 use crate::secret::Secret;
 use crate::shares::{Share, Shares};
 use crate::truncate::Truncation;
@@ -105,6 +105,7 @@ impl Session {
             public_seed: &self.public_seed,
             plan: &plan,
         };
+        let mut space = Space::default();
         let mut ticket = Ticket {
             input_mask: Secret::new(0),
             steps: Vec::new(),
@@ -121,6 +122,7 @@ impl Session {
                 ots: &mut self.engines,
                 workers: &self.workers,
                 prg: &mut prg,
+                space: &mut space,
             };
             let prepared = match step {
                 Step::Input(s) => {

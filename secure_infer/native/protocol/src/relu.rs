@@ -107,6 +107,18 @@ pub struct HospitalOffline<'a> {
     pub workers: &'a Workers,
     /// H's randomness for this ticket.
     pub prg: &'a mut Prg,
+    /// H's work space for this ticket.
+    pub(crate) space: &'a mut Space,
+}
+
+/// What H needs for one stripe of OTs, used again by the next one and erased on drop.
+#[derive(Default)]
+pub(crate) struct Space {
+    pub(crate) first: Secret<u32>,
+    pub(crate) second: Secret<u32>,
+    pad: Secret<u32>,
+    pi_in: Secret<u8>,
+    pi_out: Secret<u8>,
 }
 
 /// D's OT engines for one ticket.
@@ -201,8 +213,9 @@ impl<W: Word> HospitalRelu<W> {
         target: &[u32],
     ) -> Result<(), ProtocolError> {
         let (n, mask) = (y.len(), ring_mask(self.out_bits));
-        let (mut first, mut second) = (Secret::<u32>::new(n), Secret::<u32>::new(n));
-        let mut pad = Secret::<u32>::new(n);
+        let space = &mut *off.space;
+        let [first, second, pad] =
+            [&mut space.first, &mut space.second, &mut space.pad].map(|words| words.room(n));
         let pi = &mut self.pi[at.clone()];
         for role in off.ots.speaking_first() {
             match role {
@@ -211,21 +224,22 @@ impl<W: Word> HospitalRelu<W> {
                         off.ots.send_tables(off.ch, &mut pads[at.clone()])?;
                         off.ch.flush()?;
                     }
-                    let pads = [&mut first[..], &mut second[..]];
+                    let pads = [&mut *first, &mut *second];
                     off.ots.send_random(off.ch, self.out_bits, pads)?;
                 }
-                Role::Receiver => off.ots.recv_random(off.ch, self.out_bits, pi, &mut pad)?,
+                Role::Receiver => off.ots.recv_random(off.ch, self.out_bits, pi, pad)?,
             }
             off.ch.flush()?;
         }
 
-        let mut pi_in = Secret::<u8>::new(n);
-        let mut pi_out = Secret::<u8>::new(n);
+        let [mut pi_in, mut pi_out] =
+            [&mut space.pi_in, &mut space.pi_out].map(|bits| bits.room(n));
+        pi_in.fill(0);
         for (j, &chunk) in self.chunks.iter().enumerate() {
             if j + 1 < self.chunks.len() {
-                random::bits(off.prg, &mut pi_out);
+                random::bits(off.prg, pi_out);
             } else {
-                carry::bits(y, window[1] - 1, &mut pi_out);
+                carry::bits(y, window[1] - 1, pi_out);
                 for (out, &pi) in pi_out.iter_mut().zip(pi.iter()) {
                     *out ^= pi;
                 }

@@ -12,6 +12,7 @@ const BLOCK: usize = 1 << 16;
 ///
 /// By one pass and a barrier that makes the compiler believe that zeros are read afterwards; `zeroize` makes two passes
 /// over a vector, of a volatile write for every element.
+#[derive(Default)]
 pub(crate) struct Secret<T: Copy + Default + Send>(Vec<T>);
 
 impl<T: Copy + Default + Send> Secret<T> {
@@ -23,6 +24,14 @@ impl<T: Copy + Default + Send> Secret<T> {
     /// A copy.
     pub(crate) fn copy(elements: &[T]) -> Self {
         Self(elements.to_vec())
+    }
+
+    /// Room for `len` elements, whatever they are; the memory is kept for the next time.
+    pub(crate) fn room(&mut self, len: usize) -> &mut [T] {
+        if self.0.len() < len {
+            *self = Self::new(len);
+        }
+        &mut self.0[..len]
     }
 
     /// The elements themselves, which nobody erases any more.

@@ -130,11 +130,13 @@ impl<W: Word> HospitalTruncate<W> {
         let (bits, n) = (truncation.ot_bits(), y.len());
         let (mut zero, mut one) = (Secret::new(n), Secret::new(n));
         for at in stripes(n) {
-            let words = || Secret::<u32>::new(at.len());
-            let (mut first, mut second) = (words(), words());
+            let (first, second) = (
+                off.space.first.room(at.len()),
+                off.space.second.room(at.len()),
+            );
             let mut corrections = vec![W::default(); at.len()];
-            let pads = [&mut first[..], &mut second[..]];
-            off.ots.send_random(off.ch, bits, pads)?;
+            off.ots
+                .send_random(off.ch, bits, [&mut *first, &mut *second])?;
             let blocks = (corrections.chunks_mut(BLOCK))
                 .zip(zero[at.clone()].chunks_mut(BLOCK))
                 .zip(one[at.clone()].chunks_mut(BLOCK))
