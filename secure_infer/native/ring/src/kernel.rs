@@ -4,7 +4,8 @@
 //! (channel, tap) is one row of the product's right side, namely the slab from some offset on. Strides are taken
 //! out first by splitting the raster in phases. Outputs are computed in blocks of up to six channels, so that
 //! the accumulators of a block stay in registers, and all blocks of a strip of pixels after each other, so that what
-//! the strip's rows read stays in L1.
+//! the strip's rows read stays in L1. What a slab holds is put together from the map and what is around it; a tile's sums
+//! are added to what the output holds already.
 
 use std::ops::Range;
 
