@@ -17,8 +17,8 @@ use crate::simd;
 
 mod plan;
 
-pub(crate) use plan::Offsets;
-use plan::{LINE, Plan, STRIP, blocks};
+pub(crate) use plan::{LINE, Offsets};
+use plan::{Plan, STRIP, blocks};
 
 /// Weights whose number does not fit the shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

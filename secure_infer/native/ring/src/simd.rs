@@ -179,15 +179,11 @@ pub fn prefetch_next<T>(part: &[T]) {
 #[inline]
 pub(crate) fn prefetch(words: &[u32]) {
     #[cfg(target_arch = "x86_64")]
-    for line in words.chunks(LINE) {
+    for line in words.chunks(crate::kernel::LINE) {
         // SAFETY: an instruction of every x86-64 processor, which only reads what a reference points to.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
     }
 }
-
-/// Words of a cache line.
-#[cfg(target_arch = "x86_64")]
-const LINE: usize = 16;
 
 /// Adds (or sets) the products of one block of `outputs` (1 to 6) channels; see [`Block`].
 pub(crate) fn multiply(set: Instructions, outputs: usize, block: &Block<'_>, acc: &mut [u32]) {

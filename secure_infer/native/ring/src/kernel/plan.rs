@@ -10,7 +10,7 @@ pub(super) const STRIP: usize = 32;
 /// Words that the rows of a strip read before the accumulators are put back: they stay in L1.
 const MAX_READ: usize = 8 << 10;
 /// Words of a cache line.
-pub(super) const LINE: usize = 16;
+pub(crate) const LINE: usize = 16;
 /// Words of a slab: it stays in L2.
 const MAX_SLAB: usize = 48 << 10;
 
@@ -159,7 +159,7 @@ impl Plan {
         self.units(self.channels) * self.planes_per_channel * self.plane_len()
     }
 
-    /// The weights in the order of `apply_planes`, sign-extended, or as pairs of 16 bits for digits.
+    /// The weights in the order in which `add_part` reads them, sign-extended, or as pairs of 16 bits for digits.
     pub fn panels(&self, shape: &ConvShape, weights: &[i16]) -> Vec<u32> {
         let (inputs, outputs) = (shape.group_inputs(), shape.group_outputs());
         let taps: usize = shape.spec().kernel.iter().product();
