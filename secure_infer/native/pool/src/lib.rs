@@ -13,6 +13,8 @@
 mod helpers;
 mod stream;
 
+pub use stream::Rounds;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 

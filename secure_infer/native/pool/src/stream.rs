@@ -1,236 +1,281 @@
-//! A stream of items that pass a party's thread, then any thread, then the party's thread again, in order.
+//! A stream of items that pass a party's connection, then a thread, then the connection again, in order, round after
+//! round.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 
 use crate::Workers;
 use crate::helpers::LOOKS;
 
-/// What the threads share.
-struct Queue<'s, S, T, E> {
-    state: Mutex<State<'s, S, T, E>>,
-    /// Something is finished, or somebody panicked.
-    finished: Condvar,
+/// An item of a [stream](Workers::stream), and what is done with it in each of its rounds. A thread that takes an item
+/// calls all three, so that what `before` brings into its caches is worked on there; but `after` has to wait for the
+/// item before it, and is called by whoever ends that one.
+pub trait Rounds<C: ?Sized>: Send {
+    /// What every thread has of its own.
+    type State: Send;
+    /// A failure, which ends the stream.
+    type Error: Send;
+
+    /// Has the context for itself, and may wait with it for the peer.
+    ///
+    /// # Errors
+    /// Any.
+    fn before(
+        &mut self,
+        round: usize,
+        state: &mut Self::State,
+        context: &mut C,
+    ) -> Result<(), Self::Error>;
+
+    /// Called while other threads have the context.
+    ///
+    /// # Errors
+    /// Any.
+    fn work(&mut self, round: usize, state: &mut Self::State) -> Result<(), Self::Error>;
+
+    /// Has the context for itself.
+    ///
+    /// # Errors
+    /// Any.
+    fn after(
+        &mut self,
+        round: usize,
+        state: &mut Self::State,
+        context: &mut C,
+    ) -> Result<(), Self::Error>;
 }
 
-struct State<'s, S, T, E> {
-    /// Of the threads that don't work.
-    spare: Vec<&'s mut S>,
-    waiting: VecDeque<(usize, T)>,
-    finished: BTreeMap<usize, (T, Result<(), E>)>,
-    closed: bool,
-    panicked: bool,
-    /// The party's thread sleeps.
-    asleep: bool,
+/// An item in one of its rounds.
+struct Pass<T> {
+    round: usize,
+    item: T,
 }
 
-/// What the party's thread does next.
-enum Next<T, E> {
-    After(T, Result<(), E>),
-    Work(usize, T),
-    GiveUp,
+/// What a thread does next.
+enum Next<T> {
+    Work(usize, Pass<T>),
+    /// Wait for another thread to end something.
+    Wait,
+    Stop,
 }
 
-impl<'s, S, T, E> Queue<'s, S, T, E> {
-    fn new(states: &'s mut [S]) -> Self {
+/// What the threads take turns with.
+struct Turns<'c, C: ?Sized, I: Iterator<Item: Rounds<C>>> {
+    rounds: usize,
+    context: &'c mut C,
+    items: I,
+    waiting: VecDeque<Pass<I::Item>>,
+    /// How often an item was begun.
+    begun: usize,
+    /// How often an item was ended.
+    ended: usize,
+    /// What has been worked on and waits for something begun earlier.
+    worked: BTreeMap<usize, Worked<C, I::Item>>,
+    failed: Option<<I::Item as Rounds<C>>::Error>,
+    /// Somebody failed or panicked.
+    stopped: bool,
+    /// How many threads sleep.
+    asleep: usize,
+}
+
+type Worked<C, T> = (Pass<T>, Result<(), <T as Rounds<C>>::Error>);
+
+impl<'c, C, T, I> Turns<'c, C, I>
+where
+    C: ?Sized,
+    T: Rounds<C>,
+    I: Iterator<Item = T>,
+{
+    fn new(context: &'c mut C, mut items: I, rounds: usize, together: usize) -> Self {
+        let first = items.by_ref().take(together);
+        let waiting = first.map(|item| Pass { round: 0, item }).collect();
         Self {
-            state: Mutex::new(State {
-                spare: states.iter_mut().collect(),
-                waiting: VecDeque::new(),
-                finished: BTreeMap::new(),
-                closed: false,
-                panicked: false,
-                asleep: false,
-            }),
-            finished: Condvar::new(),
+            rounds,
+            context,
+            items,
+            waiting,
+            begun: 0,
+            ended: 0,
+            worked: BTreeMap::new(),
+            failed: None,
+            stopped: rounds == 0,
+            asleep: 0,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<'s, S, T, E>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn fail(&mut self, error: T::Error) {
+        self.failed = Some(error);
+        self.stopped = true;
     }
 
-    /// Adds an item; the state of a thread that should be called for it, if there is one.
-    fn push(&self, index: usize, item: T) -> Option<&'s mut S> {
-        let mut state = self.lock();
-        state.waiting.push_back((index, item));
-        state.spare.pop()
-    }
-
-    /// Works on what waits, until nothing has come for a while. It never waits, since its pool may serve other streams,
-    /// which the peer may be waiting for.
-    fn serve(&self, own: &'s mut S, work: impl Fn(&mut S, &mut T) -> Result<(), E>) {
-        let _alarm = Alarm(self);
-        let mut looks = 0;
-        loop {
-            let mut state = self.lock();
-            if let Some((index, mut item)) = state.waiting.pop_front() {
-                drop(state);
-                let result = work(own, &mut item);
-                self.finish(index, item, result);
-                looks = 0;
-            } else if state.closed || looks == LOOKS {
-                state.spare.push(own);
-                return;
-            } else {
-                drop(state);
-                thread::yield_now();
-                looks += 1;
-            }
+    fn next(&mut self, state: &mut T::State) -> Next<T> {
+        if self.stopped {
+            return Next::Stop;
         }
-    }
-
-    fn finish(&self, index: usize, item: T, result: Result<(), E>) {
-        let mut state = self.lock();
-        state.finished.insert(index, (item, result));
-        if state.asleep {
-            self.finished.notify_one();
+        let under_way = self.begun - self.ended;
+        if under_way > 0 && self.waiting.len() <= under_way {
+            return Next::Wait;
         }
+        let Some(mut pass) = self.waiting.pop_front() else {
+            return Next::Stop;
+        };
+        if let Err(error) = pass.item.before(pass.round, state, self.context) {
+            self.fail(error);
+            return Next::Stop;
+        }
+        self.begun += 1;
+        Next::Work(self.begun - 1, pass)
     }
 
-    /// The item `index` if it is finished.
-    fn finished(&self, index: usize) -> Option<(T, Result<(), E>)> {
-        self.lock().finished.remove(&index)
-    }
-
-    /// The item `index`, sooner or later; until then, others to work on.
-    fn next(&self, index: usize) -> Next<T, E> {
-        let mut looks = 0;
-        let mut state = self.lock();
-        loop {
-            if let Some((item, result)) = state.finished.remove(&index) {
-                return Next::After(item, result);
+    /// Ends what has been worked on, and whatever waited for it.
+    fn end(&mut self, number: usize, worked: Worked<C, T>, state: &mut T::State) {
+        self.worked.insert(number, worked);
+        while !self.stopped
+            && let Some((mut pass, result)) = self.worked.remove(&self.ended)
+        {
+            let after = |()| pass.item.after(pass.round, state, self.context);
+            if let Err(error) = result.and_then(after) {
+                return self.fail(error);
             }
-            if let Some((index, item)) = state.waiting.pop_front() {
-                return Next::Work(index, item);
-            }
-            if state.panicked {
-                return Next::GiveUp;
-            }
-            if looks < LOOKS {
-                looks += 1;
-                drop(state);
-                thread::yield_now();
-                state = self.lock();
-            } else {
-                state.asleep = true;
-                state = (self.finished.wait(state)).unwrap_or_else(PoisonError::into_inner);
-                state.asleep = false;
+            self.ended += 1;
+            pass.round += 1;
+            if pass.round < self.rounds {
+                self.waiting.push_back(pass);
+            } else if let Some(item) = self.items.next() {
+                self.waiting.push_back(Pass { round: 0, item });
             }
         }
     }
 }
 
-/// Sends the other threads home, whatever ends the stream.
-struct Close<'a, 's, S, T, E>(&'a Queue<'s, S, T, E>);
-
-impl<S, T, E> Drop for Close<'_, '_, S, T, E> {
-    fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.closed = true;
-        state.waiting.clear();
-    }
+/// Wakes everybody up when a thread panics.
+struct Alarm<'a, 'c, C: ?Sized, I: Iterator<Item: Rounds<C>>> {
+    turns: &'a Mutex<Turns<'c, C, I>>,
+    ended: &'a Condvar,
 }
 
-/// Tells the party's thread that an item will never be finished.
-struct Alarm<'a, 's, S, T, E>(&'a Queue<'s, S, T, E>);
-
-impl<S, T, E> Drop for Alarm<'_, '_, S, T, E> {
+impl<C: ?Sized, I: Iterator<Item: Rounds<C>>> Drop for Alarm<'_, '_, C, I> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.lock().panicked = true;
-            self.0.finished.notify_all();
+            let turns = self.turns.lock();
+            turns.unwrap_or_else(PoisonError::into_inner).stopped = true;
+            self.ended.notify_all();
         }
+    }
+}
+
+/// The lock, after a while of looking: most turns are shorter than waking up takes.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    for _ in 0..LOOKS {
+        match mutex.try_lock() {
+            Ok(guard) => return guard,
+            Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => thread::yield_now(),
+        }
+    }
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One thread's part of a stream.
+fn take_part<C, T, I>(turns: &Mutex<Turns<'_, C, I>>, ended: &Condvar, state: &mut T::State)
+where
+    C: ?Sized,
+    T: Rounds<C>,
+    I: Iterator<Item = T>,
+{
+    let _alarm = Alarm { turns, ended };
+    let mut turn = lock(turns);
+    let mut looks = 0;
+    loop {
+        match turn.next(state) {
+            Next::Work(number, mut pass) => {
+                drop(turn);
+                let result = pass.item.work(pass.round, state);
+                turn = lock(turns);
+                turn.end(number, (pass, result), state);
+                looks = 0;
+            }
+            Next::Wait if looks < LOOKS => {
+                drop(turn);
+                thread::yield_now();
+                turn = lock(turns);
+                looks += 1;
+                continue;
+            }
+            Next::Wait => {
+                turn.asleep += 1;
+                turn = ended.wait(turn).unwrap_or_else(PoisonError::into_inner);
+                turn.asleep -= 1;
+                continue;
+            }
+            Next::Stop => break,
+        }
+        if turn.asleep > 0 {
+            ended.notify_all();
+        }
+    }
+    if turn.asleep > 0 {
+        ended.notify_all();
     }
 }
 
 impl Workers {
-    /// For every item, in order: `before` on the calling thread, `work` on any thread, `after` on the calling thread,
-    /// in order again. While others work, the calling thread goes on with later items; it works too when it would
-    /// have to wait. With one thread, every item passes all three before the next one comes.
+    /// Passes `items` through `rounds` rounds, `together` of them at a time: these through the first round, in their order,
+    /// then through the second, and so on. An item that has passed its last round gives its place to the next one. The
+    /// order in which [`Rounds::before`] and [`Rounds::after`] are called is the same with any number of threads; the
+    /// `before` of one item may come before the `after` of earlier ones, but never of more than wait behind it: so two
+    /// parties that pass the same items through the same rounds, each of which receives what the other has sent of that
+    /// item last, don't wait for each other, with whatever numbers of threads (ARCHITECTURE has the proof).
     ///
     /// # Errors
-    /// The first one of `before`, `work` (in the items' order) or `after`; nothing is called on later items then, but
-    /// `before` and `work` may have been.
+    /// The first one of `before`, `work` (in order) or `after`; no `after` is called on later items then, but `before`
+    /// and `work` may have been.
     ///
     /// # Panics
     /// When one of the three does, and when there is no state.
-    pub fn stream<S, C, T, E>(
+    pub fn stream<C, T, I>(
         &self,
-        states: &mut [S],
+        states: &mut [T::State],
         context: &mut C,
-        items: impl IntoIterator<Item = T>,
-        mut before: impl FnMut(&mut C, &mut T) -> Result<(), E>,
-        work: impl Fn(&mut S, &mut T) -> Result<(), E> + Sync,
-        mut after: impl FnMut(&mut C, &mut T) -> Result<(), E>,
-    ) -> Result<(), E>
+        items: I,
+        rounds: usize,
+        together: usize,
+    ) -> Result<(), T::Error>
     where
-        S: Send,
-        C: ?Sized,
-        T: Send,
-        E: Send,
+        C: Send + ?Sized,
+        T: Rounds<C>,
+        I: IntoIterator<Item = T, IntoIter: Send>,
     {
         assert!(
             !states.is_empty(),
             "states: expected one at least, got none"
         );
-        let mut items = items.into_iter();
-        let wanted = items.size_hint().1.unwrap_or(usize::MAX).max(1);
-        let busy = self.threads().min(wanted).min(states.len());
-        let (own, others) = states[..busy].split_at_mut(1);
+        let mut turns = Turns::new(context, items.into_iter(), rounds, together);
+        let busy = self.threads().min(turns.waiting.len()).min(states.len());
+        let (own, others) = states[..busy.max(1)].split_at_mut(1);
         let own = &mut own[0];
-        let Some(helpers) = self.helpers.as_ref().filter(|_| busy > 1) else {
-            return items.try_for_each(|mut item| {
-                before(context, &mut item)?;
-                work(own, &mut item)?;
-                after(context, &mut item)
-            });
-        };
-        let queue = Queue::new(others);
-        // enough that nobody waits for the calling thread, which may be held up by the peer
-        let ahead = 2 * busy + 1;
-        helpers.scope(|scope| {
-            let (queue, work) = (&queue, &work);
-            let _close = Close(queue);
-            let (mut pushed, mut passed) = (0, 0);
-            let mut more = true;
-            while more || passed < pushed {
-                while more && pushed - passed < ahead {
-                    match items.next() {
-                        None => more = false,
-                        Some(mut item) => {
-                            before(context, &mut item)?;
-                            if let Some(state) = queue.push(pushed, item) {
-                                scope.spawn(move || queue.serve(state, work));
-                            }
-                            pushed += 1;
-                        }
-                    }
-                    while let Some((mut item, result)) = queue.finished(passed) {
-                        result?;
-                        after(context, &mut item)?;
-                        passed += 1;
-                    }
+        let failed = match self.helpers.as_ref().filter(|_| busy > 1) {
+            None => {
+                while let Next::Work(number, mut pass) = turns.next(own) {
+                    let result = pass.item.work(pass.round, own);
+                    turns.end(number, (pass, result), own);
                 }
-                if passed == pushed {
-                    continue;
-                }
-                match queue.next(passed) {
-                    Next::After(mut item, result) => {
-                        result?;
-                        after(context, &mut item)?;
-                        passed += 1;
-                    }
-                    Next::Work(index, mut item) => {
-                        let result = work(own, &mut item);
-                        queue.finish(index, item, result);
-                    }
-                    // the scope passes the panic on
-                    Next::GiveUp => break,
-                }
+                turns.failed
             }
-            Ok(())
-        })
+            Some(helpers) => {
+                let (turns, ended) = (Mutex::new(turns), Condvar::new());
+                helpers.scope(|scope| {
+                    for state in others {
+                        let (turns, ended) = (&turns, &ended);
+                        scope.spawn(move || take_part(turns, ended, state));
+                    }
+                    take_part(&turns, &ended, own);
+                });
+                let turns = turns.into_inner();
+                turns.unwrap_or_else(PoisonError::into_inner).failed
+            }
+        };
+        failed.map_or(Ok(()), Err)
     }
 }

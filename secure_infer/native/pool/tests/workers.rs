@@ -1,12 +1,14 @@
 //! Workers through the public interface alone.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Barrier, Mutex};
 use std::thread;
+use std::time::Duration;
 
-use blindread_pool::{MAX_THREADS, Workers, WorkersError};
+use blindread_pool::{MAX_THREADS, Rounds, Workers, WorkersError};
 
 #[test]
 fn every_item_is_worked_on_once_whatever_the_number_of_threads() {
@@ -119,76 +121,134 @@ fn number_out_of_range_is_refused() {
     assert_eq!(words, "threads: expected 1 to 256, got 0");
 }
 
-/// What the calling thread saw, in order: ("before" | "after", item).
-type Seen = Vec<(&'static str, usize)>;
+/// A step of a stream: its name, the round and the item.
+type Step = (&'static str, usize, usize);
 
-fn only(seen: &Seen, what: &str) -> Vec<usize> {
-    let of = seen.iter().filter(|(step, _)| *step == what);
-    of.map(|&(_, item)| item).collect()
+/// An item that passes a stream, and fails or panics where it is told to.
+struct Numbered<'a> {
+    number: usize,
+    value: usize,
+    work: &'a (dyn Fn(usize, usize) -> Result<(), Step> + Sync),
+    fails: &'a (dyn Fn(Step) -> bool + Sync),
+}
+
+impl<'a> Numbered<'a> {
+    fn new(
+        number: usize,
+        work: &'a (dyn Fn(usize, usize) -> Result<(), Step> + Sync),
+        fails: &'a (dyn Fn(Step) -> bool + Sync),
+    ) -> Self {
+        Self {
+            number,
+            value: 0,
+            work,
+            fails,
+        }
+    }
+
+    fn step(&self, step: Step) -> Result<(), Step> {
+        if (self.fails)(step) {
+            Err(step)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Rounds<Vec<Step>> for Numbered<'_> {
+    /// How much this thread has worked.
+    type State = usize;
+    type Error = Step;
+
+    fn before(&mut self, round: usize, _: &mut usize, seen: &mut Vec<Step>) -> Result<(), Step> {
+        let step = ("before", round, self.number);
+        self.step(step)?;
+        assert_eq!(self.value, 2 * round);
+        self.value += 1;
+        seen.push(step);
+        Ok(())
+    }
+
+    fn work(&mut self, round: usize, state: &mut usize) -> Result<(), Step> {
+        self.step(("work", round, self.number))?;
+        (self.work)(round, self.number)?;
+        self.value += 1;
+        *state += 1;
+        Ok(())
+    }
+
+    fn after(&mut self, round: usize, _: &mut usize, seen: &mut Vec<Step>) -> Result<(), Step> {
+        let step = ("after", round, self.number);
+        self.step(step)?;
+        assert_eq!(self.value, 2 * round + 2);
+        seen.push(step);
+        Ok(())
+    }
+}
+
+fn only(seen: &[Step], what: &str) -> Vec<(usize, usize)> {
+    let of = seen.iter().filter(|(step, ..)| *step == what);
+    of.map(|&(_, round, item)| (round, item)).collect()
+}
+
+/// (round, item) in the order that a stream promises.
+fn in_order(n: usize, rounds: usize, together: usize) -> Vec<(usize, usize)> {
+    let mut queue: VecDeque<_> = (0..n.min(together)).map(|item| (0, item)).collect();
+    let (mut next, mut order) = (together, Vec::new());
+    while let Some((round, item)) = queue.pop_front() {
+        order.push((round, item));
+        if round + 1 < rounds {
+            queue.push_back((round + 1, item));
+        } else if next < n {
+            queue.push_back((0, next));
+            next += 1;
+        }
+    }
+    order
 }
 
 #[test]
-fn a_stream_passes_the_caller_in_order_before_and_after_the_work() {
+fn a_stream_has_one_order_of_rounds_and_items_before_and_after_the_work() {
+    let (work, fails) = (|_, _| Ok(()), |_| false);
     for threads in [1, 2, 3, 7] {
         let workers = Workers::new(threads).unwrap();
-        for n in [0, 1, 2, 5, 1000] {
-            let (mut states, mut seen) = (vec![0; threads], Seen::new());
-            let items = (0..n).map(|i| (i, 0));
-            let result: Result<(), ()> = workers.stream(
-                &mut states,
-                &mut seen,
-                items,
-                |seen, (i, value)| {
-                    *value = 10 * *i;
-                    seen.push(("before", *i));
-                    Ok(())
-                },
-                |state, (_, value)| {
-                    *value += 1;
-                    *state += 1;
-                    Ok(())
-                },
-                |seen, (i, value)| {
-                    assert_eq!(*value, 10 * *i + 1);
-                    seen.push(("after", *i));
-                    Ok(())
-                },
-            );
+        for (n, rounds, together) in [
+            (0, 2, 4),
+            (1, 3, 4),
+            (2, 3, 2),
+            (5, 4, 1),
+            (9, 1, 16),
+            (16, 3, 16),
+            (300, 5, 16),
+        ] {
+            let (mut states, mut seen) = (vec![0; threads], Vec::new());
+            let items = (0..n).map(|number| Numbered::new(number, &work, &fails));
+            let result = workers.stream(&mut states, &mut seen, items, rounds, together);
             result.unwrap();
-            let all: Vec<usize> = (0..n).collect();
-            assert_eq!(only(&seen, "before"), all);
-            assert_eq!(only(&seen, "after"), all);
-            assert_eq!(states.iter().sum::<usize>(), n);
+            let order = in_order(n, rounds, together);
+            assert_eq!(only(&seen, "before"), order);
+            assert_eq!(only(&seen, "after"), order);
+            assert_eq!(states.iter().sum::<usize>(), n * rounds);
         }
     }
 }
 
 #[test]
 fn a_stream_ends_with_the_first_error_in_order_and_nothing_after_it() {
+    let work = |_, _| Ok(());
     for threads in [1, 2, 4] {
         let workers = Workers::new(threads).unwrap();
         for failing in ["before", "work", "after"] {
-            let (mut states, mut seen) = (vec![(); threads], Seen::new());
-            let fails = |step: &str, i: usize| match i {
-                50 | 51 if step == failing => Err((failing, i)),
-                _ => Ok(()),
+            let (mut states, mut seen) = (vec![0; threads], Vec::new());
+            let fails = |(step, round, item): Step| {
+                step == failing && round == 1 && [50, 51].contains(&item)
             };
-            let result = workers.stream(
-                &mut states,
-                &mut seen,
-                0..100,
-                |_, i| fails("before", *i),
-                |(), i| fails("work", *i),
-                |seen, i| {
-                    fails("after", *i)?;
-                    seen.push(("after", *i));
-                    Ok(())
-                },
-            );
-            assert_eq!(result, Err((failing, 50)));
-            let passed = only(&seen, "after");
-            assert_eq!(passed, (0..passed.len()).collect::<Vec<_>>());
-            assert!(passed.len() <= 50);
+            let items = (0..100).map(|number| Numbered::new(number, &work, &fails));
+            let result = workers.stream(&mut states, &mut seen, items, 2, 10);
+            assert_eq!(result, Err((failing, 1, 50)));
+            let (passed, order) = (only(&seen, "after"), in_order(100, 2, 10));
+            assert_eq!(passed, order[..passed.len()]);
+            assert!(!passed.contains(&(1, 50)));
             // the pool is as good as new
             assert_eq!(workers.map(0..9, |i| i), (0..9).collect::<Vec<_>>());
         }
@@ -197,51 +257,114 @@ fn a_stream_ends_with_the_first_error_in_order_and_nothing_after_it() {
 
 #[test]
 fn a_panic_in_a_stream_reaches_the_caller_and_leaves_nobody_waiting() {
+    let fails = |_| false;
     for threads in [1, 2, 4] {
         let workers = Workers::new(threads).unwrap();
         for bad in [0, 7, 99] {
-            let caught = catch_unwind(AssertUnwindSafe(|| {
-                let work = |(): &mut (), i: &mut usize| {
-                    assert_ne!(*i, bad, "as planned");
-                    Ok::<_, ()>(())
-                };
-                let mut states = vec![(); threads];
-                workers.stream(
-                    &mut states,
-                    &mut (),
-                    0..100,
-                    |_, _| Ok(()),
-                    work,
-                    |_, _| Ok(()),
-                )
-            }));
-            assert!(caught.is_err());
+            let work = |round, item| {
+                assert_ne!((round, item), (1, bad), "as planned");
+                Ok(())
+            };
+            // where few are together, the others wait for the one that panics
+            for together in [1, 2, 16] {
+                let caught = catch_unwind(AssertUnwindSafe(|| {
+                    let items = (0..100).map(|number| Numbered::new(number, &work, &fails));
+                    workers.stream(&mut vec![0; threads], &mut Vec::new(), items, 3, together)
+                }));
+                assert!(caught.is_err());
+            }
         }
     }
 }
 
 #[test]
-fn a_stream_works_on_several_threads_while_the_caller_is_held_up() {
-    let workers = Workers::new(3).unwrap();
-    let barrier = Barrier::new(3);
-    // the caller waits before the third item until two others are at work on the first two
-    let result: Result<(), ()> = workers.stream(
-        &mut [(); 3],
-        &mut (),
-        0..3,
-        |(), i| {
-            if *i == 2 {
-                barrier.wait();
-            }
-            Ok(())
-        },
-        |(), i| {
-            if *i < 2 {
-                barrier.wait();
-            }
-            Ok(())
-        },
-        |(), _| Ok(()),
-    );
+fn a_stream_works_on_several_threads_at_the_same_time() {
+    let (workers, barrier) = (Workers::new(3).unwrap(), Barrier::new(3));
+    let (fails, mut states) = (|_| false, [0; 3]);
+    // nobody gets on until all three have an item
+    let work = |round, item| {
+        if round == 0 && item < 3 {
+            barrier.wait();
+        }
+        Ok(())
+    };
+    let items = (0..6).map(|number| Numbered::new(number, &work, &fails));
+    let result = workers.stream(&mut states, &mut Vec::new(), items, 4, 6);
     result.unwrap();
+    assert_eq!(states.iter().sum::<usize>(), 24);
+}
+
+/// One party's end of a connection.
+struct End {
+    to_peer: Sender<(usize, usize)>,
+    from_peer: Receiver<(usize, usize)>,
+}
+
+/// An item of which the one who asks sends in every round but the last, and the other answers; the answer is received in
+/// the round that follows.
+struct Talk {
+    number: usize,
+    last: usize,
+    asks: bool,
+}
+
+impl Talk {
+    fn recv(&self, round: usize, end: &End) {
+        let message = end.from_peer.recv_timeout(Duration::from_secs(20));
+        let message = message.expect("parties that don't wait for each other");
+        assert_eq!(message, (round, self.number));
+    }
+}
+
+impl Rounds<End> for Talk {
+    type State = ();
+    type Error = ();
+
+    fn before(&mut self, round: usize, (): &mut (), end: &mut End) -> Result<(), ()> {
+        if self.asks && round > 0 {
+            self.recv(round - 1, end);
+        } else if !self.asks && round < self.last {
+            self.recv(round, end);
+        }
+        Ok(())
+    }
+
+    fn work(&mut self, round: usize, (): &mut ()) -> Result<(), ()> {
+        if (self.number + round).is_multiple_of(3) {
+            thread::yield_now();
+        }
+        Ok(())
+    }
+
+    fn after(&mut self, round: usize, (): &mut (), end: &mut End) -> Result<(), ()> {
+        if round < self.last {
+            end.to_peer.send((round, self.number)).unwrap();
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn parties_with_any_numbers_of_threads_do_not_wait_for_each_other() {
+    let talk = |asks, n, threads, end: &mut End| {
+        let items = (0..n).map(|number| Talk {
+            number,
+            last: 4,
+            asks,
+        });
+        let workers = Workers::new(threads).unwrap();
+        workers.stream(&mut vec![(); threads], end, items, 5, 8)
+    };
+    for (ours, theirs) in [(1, 1), (1, 2), (2, 1), (2, 2), (3, 7), (7, 3), (8, 8)] {
+        for n in [1, 2, 3, 4, 5, 8, 9, 17, 100] {
+            let (ask, answer) = (channel(), channel());
+            let [mut here, mut there] = [(ask.0, answer.1), (answer.0, ask.1)]
+                .map(|(to_peer, from_peer)| End { to_peer, from_peer });
+            thread::scope(|scope| {
+                let peer = scope.spawn(move || talk(false, n, theirs, &mut there));
+                talk(true, n, ours, &mut here).unwrap();
+                peer.join().unwrap().unwrap();
+            });
+        }
+    }
 }

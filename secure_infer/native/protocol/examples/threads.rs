@@ -2,9 +2,9 @@
 //!
 //! `cargo run --release -p blindread-protocol --example threads -- program.json [softspoken|ferret] [threads] [rounds]`
 //! runs both parties once with fixed randomness and keeps what each received (2 GB for a large network with
-//! `softspoken`). Then it runs each party alone, with one thread and with several in turn, and prints its seconds of
-//! computing per phase (the best of all rounds) and their ratio. What it would send is thrown away, and the time
-//! inside of the channel isn't counted, though further threads compute meanwhile, as they do while TLS works.
+//! `softspoken`). Then it runs each party alone, with one thread and with several in turn, and prints its seconds per
+//! phase and kind of step (each the best of all rounds) and their ratio. What it would send is thrown away, and what it
+//! receives is copied from memory, which is counted: the connection is as fast as that.
 //!
 //! The ratio means something on idle cores only.
 #![allow(
@@ -19,12 +19,13 @@ mod common;
 #[path = "support/mod.rs"]
 mod support;
 
+use std::collections::BTreeMap;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use blindread_protocol::channel::{Channel, ChannelError, Kind, Phase};
 use blindread_protocol::program::StepId;
-use blindread_protocol::{SessionOptions, Workers, developer, hospital};
+use blindread_protocol::{Plan, SessionOptions, Workers, developer, hospital};
 use common::{MemoryChannel, pair};
 use support::{Model, model};
 
@@ -52,26 +53,35 @@ impl Channel for Recorder {
     }
 }
 
-/// Gives what was recorded, and books the time between calls to the phases.
+/// Seconds per phase and kind of step.
+type Book = BTreeMap<(u8, &'static str), f64>;
+
+/// Gives what was recorded, and books the time.
 struct Replay<'a> {
     messages: std::slice::Iter<'a, (Kind, Vec<u8>)>,
-    phase: Phase,
+    plan: &'a Plan,
+    now: (Phase, StepId),
     since: Instant,
-    busy: [Duration; 3],
+    book: Book,
 }
 
 impl<'a> Replay<'a> {
-    fn new(messages: &'a Messages) -> Self {
+    fn new(messages: &'a Messages, plan: &'a Plan) -> Self {
         Self {
             messages: messages.iter(),
-            phase: Phase::Setup,
+            plan,
+            now: (Phase::Setup, 0),
             since: Instant::now(),
-            busy: [Duration::ZERO; 3],
+            book: Book::new(),
         }
     }
 
     fn book(&mut self) {
-        self.busy[self.phase as usize] += self.since.elapsed();
+        let seconds = self.since.elapsed().as_secs_f64();
+        let (phase, step) = (self.now.0 as u8, &self.plan.program().steps()[self.now.1]);
+        for part in [step.kind_name(), "total"] {
+            *self.book.entry((phase, part)).or_default() += seconds;
+        }
         self.since = Instant::now();
     }
 }
@@ -86,7 +96,6 @@ impl Channel for Replay<'_> {
     }
 
     fn recv(&mut self, kind: Kind, len: usize, body: &mut Vec<u8>) -> Result<(), ChannelError> {
-        self.book();
         let (got, bytes) = self
             .messages
             .next()
@@ -94,13 +103,12 @@ impl Channel for Replay<'_> {
         assert_eq!((*got, bytes.len()), (kind, len));
         body.clear();
         body.extend_from_slice(bytes);
-        self.since = Instant::now();
         Ok(())
     }
 
-    fn enter(&mut self, phase: Phase, _step: StepId) {
+    fn enter(&mut self, phase: Phase, step: StepId) {
         self.book();
-        self.phase = phase;
+        self.now = (phase, step);
     }
 }
 
@@ -136,23 +144,26 @@ fn developer(ch: &mut dyn Channel, model: &Model, workers: &Workers) {
 
 type Party = fn(&mut dyn Channel, &Model, &Workers);
 
-/// Best seconds per phase, for one thread and for several.
+/// Best seconds, for one thread and for several.
 fn measure(party: Party, messages: &Messages, model: &Model, threads: usize, rounds: usize) {
-    let mut best = [[f64::INFINITY; 3]; 2];
+    let mut best: BTreeMap<_, [f64; 2]> = BTreeMap::new();
     for _ in 0..rounds {
-        for (best, count) in best.iter_mut().zip([1, threads]) {
+        for (at, count) in [1, threads].into_iter().enumerate() {
             let workers = Workers::new(count).expect("threads");
-            let mut replay = Replay::new(messages);
+            let mut replay = Replay::new(messages, &model.plan);
             party(&mut replay, model, &workers);
-            for (best, busy) in best.iter_mut().zip(replay.busy) {
-                *best = best.min(busy.as_secs_f64());
+            for (part, seconds) in replay.book {
+                let best = &mut best.entry(part).or_insert([f64::INFINITY; 2])[at];
+                *best = best.min(seconds);
             }
         }
     }
-    for (phase, name) in ["setup", "offline", "online"].into_iter().enumerate() {
-        let [one, several] = best.map(|best| best[phase]);
+    for ((phase, part), [one, several]) in best {
+        let phase = ["setup", "offline", "online"][usize::from(phase)];
         let ratio = one / several;
-        println!("  {name:8} {one:8.3} s with 1, {several:8.3} s with {threads}: {ratio:.2}");
+        println!(
+            "  {phase:8} {part:12} {one:8.4} s with 1, {several:8.4} s with {threads}: {ratio:.2}"
+        );
     }
 }
 

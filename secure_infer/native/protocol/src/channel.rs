@@ -121,7 +121,7 @@ pub enum Phase {
 }
 
 /// An ordered, reliable, authenticated and encrypted connection to the other party.
-pub trait Channel {
+pub trait Channel: Send {
     /// Queues one message; it may be sent later, but before [`Channel::recv`] waits.
     ///
     /// # Errors

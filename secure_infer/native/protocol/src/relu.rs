@@ -30,7 +30,8 @@ pub const OFFLINE_STRIPE: usize = 1 << 17;
 /// Elements that a thread takes at once where nothing is sent.
 const BLOCK: usize = 1 << 14;
 
-mod online;
+mod answer;
+mod evaluate;
 
 /// What H keeps for one vector of ReLUs; the ring elements in the smallest type that holds them.
 struct HospitalRelu<W: Word> {

@@ -1,14 +1,14 @@
 //! The messages of a truncation or an extension; see [`crate::truncate`] for the function and its security.
 
-use std::mem::swap;
+use std::mem::{replace, take};
 
-use blindread_pool::Workers;
+use blindread_pool::{Rounds, Workers};
 use blindread_ring::{Word, prefetch_next, widened};
 
 use crate::ahead::stripes;
 use crate::channel::{Channel, Kind};
 use crate::error::ProtocolError;
-use crate::lanes::{self, Bodies, STEP, Scratch};
+use crate::lanes::{Lanes, STEP, Scratch, exchange};
 use crate::mux;
 use crate::program::ring_mask;
 use crate::random;
@@ -163,58 +163,91 @@ impl<W: Word> HospitalTruncate<W> {
     }
 }
 
+/// What H keeps for one lane, and D's message, which its answer replaces. In the second round, D reads and H has nothing
+/// to do.
+struct HospitalLane<'a, W> {
+    truncation: Truncation,
+    zero: &'a mut [W],
+    one: &'a mut [W],
+    body: Vec<u8>,
+}
+
 impl<W: Word> Answers for HospitalTruncate<W> {
     fn answer(
         mut self: Box<Self>,
         ch: &mut dyn Channel,
         workers: &Workers,
     ) -> Result<(), ProtocolError> {
-        let (truncation, bits) = (self.truncation, self.truncation.ot_bits());
-        let mut scratch = Scratch::for_all(workers);
-        let mut bodies = Bodies::default();
-        for group in lanes::groups(self.zero.len()) {
-            let lanes = (bodies.of(&group))
-                .zip(group.of_mut(&mut self.zero))
-                .zip(group.of_mut(&mut self.one));
-            workers.stream(
-                &mut scratch,
-                ch,
-                lanes,
-                |ch, ((body, zero), _)| {
-                    let len = wire::bits_len(zero.len());
-                    Ok::<_, ProtocolError>(ch.recv(Kind::TruncateRequest, len, body)?)
-                },
-                |scratch, ((body, zero), one)| {
-                    let Scratch {
-                        bytes: flips,
-                        words,
-                        body: answer,
-                        ..
-                    } = scratch;
-                    answer.clear();
-                    let blocks = (zero.chunks_mut(STEP).zip(one.chunks_mut(STEP)))
-                        .zip(body.chunks(wire::bits_len(STEP)));
-                    for ((zero, one), request) in blocks {
-                        let (flips, words) = (&mut flips[..zero.len()], &mut words[..zero.len()]);
-                        widened(
-                            #[inline(always)]
-                            || {
-                                wire::get_bits(request, flips);
-                                truncation.answer(zero, one, flips, words);
-                            },
-                        );
-                        wire::put_words(words, bits, answer);
-                        wipe(zero);
-                        wipe(one);
-                    }
-                    swap(*body, answer);
-                    Ok(())
-                },
-                |ch, ((body, _), _)| Ok(ch.send(Kind::TruncateAnswer, body)?),
-            )?;
-        }
+        let (truncation, lanes) = (self.truncation, Lanes::new(self.zero.len()));
+        let kept = lanes
+            .of_mut(&mut self.zero)
+            .zip(lanes.of_mut(&mut self.one));
+        let kept = kept.map(|(zero, one)| HospitalLane {
+            truncation,
+            zero,
+            one,
+            body: Vec::new(),
+        });
+        exchange(ch, workers, kept, 2)?;
         self.zero.release();
         self.one.release();
+        Ok(())
+    }
+}
+
+impl<'c, W: Word> Rounds<dyn Channel + 'c> for HospitalLane<'_, W> {
+    type State = Scratch<W>;
+    type Error = ProtocolError;
+
+    fn before(
+        &mut self,
+        round: usize,
+        scratch: &mut Scratch<W>,
+        ch: &mut (dyn Channel + 'c),
+    ) -> Result<(), ProtocolError> {
+        if round == 0 {
+            self.body = scratch.vector();
+            let len = wire::bits_len(self.zero.len());
+            ch.recv(Kind::TruncateRequest, len, &mut self.body)?;
+        }
+        Ok(())
+    }
+
+    fn work(&mut self, round: usize, scratch: &mut Scratch<W>) -> Result<(), ProtocolError> {
+        if round > 0 {
+            return Ok(());
+        }
+        let (truncation, mut answer) = (self.truncation, scratch.vector());
+        let blocks = (self.zero.chunks_mut(STEP).zip(self.one.chunks_mut(STEP)))
+            .zip(self.body.chunks(wire::bits_len(STEP)));
+        for ((zero, one), request) in blocks {
+            let n = zero.len();
+            let (flips, words) = (&mut scratch.bytes[..n], &mut scratch.words[..n]);
+            widened(
+                #[inline(always)]
+                || {
+                    wire::get_bits(request, flips);
+                    truncation.answer(zero, one, flips, words);
+                },
+            );
+            wire::put_words(words, truncation.ot_bits(), &mut answer);
+            wipe(zero);
+            wipe(one);
+        }
+        scratch.keep(replace(&mut self.body, answer));
+        Ok(())
+    }
+
+    fn after(
+        &mut self,
+        round: usize,
+        scratch: &mut Scratch<W>,
+        ch: &mut (dyn Channel + 'c),
+    ) -> Result<(), ProtocolError> {
+        if round == 0 {
+            ch.send(Kind::TruncateAnswer, &self.body)?;
+            scratch.keep(take(&mut self.body));
+        }
         Ok(())
     }
 }
@@ -271,6 +304,17 @@ impl Truncates for Truncation {
     }
 }
 
+/// What D keeps for one lane, and the message that it sends or has received.
+struct DeveloperLane<'a, W> {
+    truncation: Truncation,
+    y: &'a mut [u32],
+    choices: &'a mut [u8],
+    w: &'a mut [W],
+    /// Of the request.
+    flips: Vec<u8>,
+    body: Vec<u8>,
+}
+
 impl<W: Word> Truncates for DeveloperTruncate<W> {
     fn evaluate(
         mut self: Box<Self>,
@@ -278,71 +322,104 @@ impl<W: Word> Truncates for DeveloperTruncate<W> {
         workers: &Workers,
         y: &mut [u32],
     ) -> Result<(), ProtocolError> {
-        let (truncation, bits) = (self.truncation, self.truncation.ot_bits());
-        let mut flips = vec![0; lanes::largest(y.len())];
-        let mut scratch = Scratch::for_all(workers);
-        let mut bodies = Bodies::default();
-        for group in lanes::groups(y.len()) {
-            let lanes = (bodies.of(&group).zip(group.of_mut(y)))
-                .zip(group.own_mut(&mut flips))
-                .zip(group.of_mut(&mut self.choices));
-            workers.stream(
-                &mut scratch,
-                ch,
-                lanes,
-                |_, _| Ok::<_, ProtocolError>(()),
-                |_, (((body, y), flips), choices)| {
-                    body.clear();
-                    let blocks = (y.chunks_mut(STEP).zip(flips.chunks_mut(STEP)))
-                        .zip(choices.chunks_mut(STEP));
-                    for ((y, flips), choices) in blocks {
-                        prefetch_next(choices);
-                        widened(
-                            #[inline(always)]
-                            || {
-                                truncation.offset(y);
-                                truncation.request(y, choices, flips);
-                                wire::put_bits(flips, body);
-                            },
-                        );
-                        wipe(choices);
-                    }
-                    Ok(())
-                },
-                |ch, (((body, _), _), _)| Ok(ch.send(Kind::TruncateRequest, body)?),
-            )?;
-            let len = |n| wire::words_len(n, bits);
-            let lanes = (bodies.of(&group).zip(group.of_mut(y)))
-                .zip(group.own(&flips))
-                .zip(group.of_mut(&mut self.w));
-            workers.stream(
-                &mut scratch,
-                ch,
-                lanes,
-                |ch, (((body, y), _), _)| {
-                    Ok::<_, ProtocolError>(ch.recv(Kind::TruncateAnswer, len(y.len()), body)?)
-                },
-                |scratch, (((body, y), flips), w)| {
-                    let blocks = (y.chunks_mut(STEP).zip(flips.chunks(STEP)))
-                        .zip(w.chunks_mut(STEP))
-                        .zip(body.chunks(len(STEP)));
-                    for (((y, flips), w), answers) in blocks {
-                        prefetch_next(w);
-                        let words = &mut scratch.words[..y.len()];
-                        wire::get_words(answers, bits, words)?;
-                        widened(
-                            #[inline(always)]
-                            || truncation.finish(y, flips, w, words),
-                        );
-                        wipe(w);
-                    }
-                    Ok(())
-                },
-                |_, _| Ok(()),
-            )?;
-        }
+        let (truncation, lanes) = (self.truncation, Lanes::new(y.len()));
+        let kept = (lanes.of_mut(y).zip(lanes.of_mut(&mut self.choices)))
+            .zip(lanes.of_mut(&mut self.w))
+            .map(|((y, choices), w)| DeveloperLane {
+                truncation,
+                y,
+                choices,
+                w,
+                flips: Vec::new(),
+                body: Vec::new(),
+            });
+        exchange(ch, workers, kept, 2)?;
         self.choices.release();
         self.w.release();
+        Ok(())
+    }
+}
+
+impl<'c, W: Word> Rounds<dyn Channel + 'c> for DeveloperLane<'_, W> {
+    type State = Scratch<W>;
+    type Error = ProtocolError;
+
+    fn before(
+        &mut self,
+        round: usize,
+        scratch: &mut Scratch<W>,
+        ch: &mut (dyn Channel + 'c),
+    ) -> Result<(), ProtocolError> {
+        self.body = scratch.vector();
+        if round > 0 {
+            let len = wire::words_len(self.y.len(), self.truncation.ot_bits());
+            ch.recv(Kind::TruncateAnswer, len, &mut self.body)?;
+        }
+        Ok(())
+    }
+
+    fn work(&mut self, round: usize, scratch: &mut Scratch<W>) -> Result<(), ProtocolError> {
+        if round > 0 {
+            return self.finish(scratch);
+        }
+        self.flips = scratch.vector();
+        self.flips.resize(self.y.len(), 0);
+        self.request();
+        Ok(())
+    }
+
+    fn after(
+        &mut self,
+        round: usize,
+        scratch: &mut Scratch<W>,
+        ch: &mut (dyn Channel + 'c),
+    ) -> Result<(), ProtocolError> {
+        if round == 0 {
+            ch.send(Kind::TruncateRequest, &self.body)?;
+        } else {
+            scratch.keep(take(&mut self.flips));
+        }
+        scratch.keep(take(&mut self.body));
+        Ok(())
+    }
+}
+
+impl<W: Word> DeveloperLane<'_, W> {
+    /// The request for H.
+    fn request(&mut self) {
+        let (truncation, body) = (self.truncation, &mut self.body);
+        let blocks = (self.y.chunks_mut(STEP).zip(self.flips.chunks_mut(STEP)))
+            .zip(self.choices.chunks_mut(STEP));
+        for ((y, flips), choices) in blocks {
+            prefetch_next(choices);
+            widened(
+                #[inline(always)]
+                || {
+                    truncation.offset(y);
+                    truncation.request(y, choices, flips);
+                    wire::put_bits(flips, body);
+                },
+            );
+            wipe(choices);
+        }
+    }
+
+    /// H's answers; `y` becomes D's shares of the results.
+    fn finish(&mut self, scratch: &mut Scratch<W>) -> Result<(), ProtocolError> {
+        let (truncation, bits) = (self.truncation, self.truncation.ot_bits());
+        let blocks = (self.y.chunks_mut(STEP).zip(self.flips.chunks(STEP)))
+            .zip(self.w.chunks_mut(STEP))
+            .zip(self.body.chunks(wire::words_len(STEP, bits)));
+        for (((y, flips), w), answers) in blocks {
+            prefetch_next(w);
+            let words = &mut scratch.words[..y.len()];
+            wire::get_words(answers, bits, words)?;
+            widened(
+                #[inline(always)]
+                || truncation.finish(y, flips, w, words),
+            );
+            wipe(w);
+        }
         Ok(())
     }
 }
