@@ -3,6 +3,8 @@
 //! Batches are independent of each other: streams and tweaks are indexed by the number of the chunk in the connection, and
 //! so threads may take batches in any order.
 
+use std::ops::{Deref, DerefMut};
+
 use blindread_pool::Workers;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -88,29 +90,50 @@ pub(super) struct Keys {
     first_leaf: usize,
 }
 
-/// Work space of one thread, for one batch at a time.
+/// Begins at the beginning of a cache line: no vector of 64 bytes lies across two.
+#[derive(Zeroize)]
+#[repr(align(64))]
+pub(super) struct Aligned<T>(T);
+
+impl<T> Deref for Aligned<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for Aligned<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+/// Work space of one thread, for one batch at a time; other threads' are two cache lines away, which processors move
+/// together.
 #[derive(Zeroize, ZeroizeOnDrop)]
+#[repr(align(128))]
 pub(super) struct Scratch {
-    streams: Box<Streams>,
+    streams: Box<Aligned<Streams>>,
     chunks: Vec<Chunk>,
     /// The current tree's rows of corrections, then of u.
     pub(super) rows: [Row; MAX_CHUNKS],
     /// u of tree 0.
     pub(super) first: [Row; MAX_CHUNKS],
-    pub(super) blocks: Box<[u128; CHUNK]>,
+    pub(super) blocks: Box<Aligned<[u128; CHUNK]>>,
     /// The sender's other blocks w + Delta of random OTs; the first of two one-of-four OTs.
-    pub(super) other: Box<[u128; CHUNK]>,
+    pub(super) other: Box<Aligned<[u128; CHUNK]>>,
 }
 
 impl Scratch {
     fn new() -> Self {
         Self {
-            streams: Box::new([[0; STREAM_BLOCKS]; LEAVES]),
+            streams: Box::new(Aligned([[0; STREAM_BLOCKS]; LEAVES])),
             chunks: (0..MAX_CHUNKS).map(|_| Chunk::ZERO).collect(),
             rows: [[0; 2]; MAX_CHUNKS],
             first: [[0; 2]; MAX_CHUNKS],
-            blocks: Box::new([0; CHUNK]),
-            other: Box::new([0; CHUNK]),
+            blocks: Box::new(Aligned([0; CHUNK])),
+            other: Box::new(Aligned([0; CHUNK])),
         }
     }
 

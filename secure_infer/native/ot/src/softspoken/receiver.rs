@@ -203,7 +203,7 @@ impl OtReceiverEngine for OtReceiver {
                     first,
                     ..
                 } = scratch;
-                keys.pick.mmo(keys.backend, &mut **blocks);
+                keys.pick.mmo(keys.backend, &mut blocks[..]);
                 if index % 2 == 0 {
                     std::mem::swap(blocks, other);
                     return;
@@ -214,7 +214,7 @@ impl OtReceiverEngine for OtReceiver {
                 let ([low, middle], [high, top]) = (rows[index], rows[index - 1]);
                 planes::elements(&[low, middle, high, top], omega);
                 for (((pad, omega), first), second) in
-                    pads.iter_mut().zip(omega).zip(&**other).zip(&**blocks)
+                    pads.iter_mut().zip(omega).zip(&other[..]).zip(&blocks[..])
                 {
                     *pad = ((first ^ second) >> *omega) as u8 & 1;
                 }

@@ -221,7 +221,7 @@ impl OtSenderEngine for OtSender {
             }
             for (blocks, pads) in [(blocks, &mut *out.0), (other, &mut *out.1)] {
                 let (keys, tweak) = (hashing.keys, hashing.tweak);
-                keys.hash.tmmo(keys.backend, TWEAK, tweak, &mut **blocks);
+                keys.hash.tmmo(keys.backend, TWEAK, tweak, &mut blocks[..]);
                 for (pad, hash) in pads[range.clone()].iter_mut().zip(blocks.iter()) {
                     *pad = *hash as u32 & mask;
                 }
