@@ -46,26 +46,20 @@ fn softspoken(c: &mut Criterion) {
     let mut random_ot = |times: &mut Times| -> Result<(), OtError> {
         corrections.clear();
         timed(&mut times[0], || {
-            receiver.random_ot(OTS, BITS, &[], &mut corrections, &mut choices, &mut pads)
+            receiver.random_ot(OTS, BITS, &mut corrections, &mut choices, &mut pads)
         })?;
         timed(&mut times[1], || {
-            sender.random_ot(
-                OTS,
-                BITS,
-                &corrections,
-                &mut vec![],
-                [&mut first, &mut second],
-            )
+            sender.random_ot(OTS, BITS, &mut &corrections[..], [&mut first, &mut second])
         })
     };
     measure(&mut group, "random_ot", &mut random_ot);
     let mut one_of_16 = |times: &mut Times| -> Result<(), OtError> {
         corrections.clear();
         timed(&mut times[0], || {
-            receiver.one_of_16(OTS, &[], &mut corrections, &mut choices, &mut bits)
+            receiver.one_of_16(OTS, &mut corrections, &mut choices, &mut bits)
         })?;
         timed(&mut times[1], || {
-            sender.one_of_16(OTS, &corrections, &mut vec![], &mut tables)
+            sender.one_of_16(OTS, &mut &corrections[..], &mut tables)
         })
     };
     measure(&mut group, "one_of_16", &mut one_of_16);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use blindread_ot::{
     FerretReceiver, FerretSender, OtEngine, OtError, OtReceiverEngine, OtSenderEngine,
-    ReceiverSetup, Role, SenderSetup,
+    ReceiverSetup, Role, SenderSetup, Wire,
 };
 use blindread_pool::Workers;
 use rand_chacha::ChaCha20Rng;
@@ -41,8 +41,8 @@ fn set_up(engine: OtEngine, workers: &Workers) -> Result<Engines, OtError> {
         OtEngine::SoftSpoken => (Box::new(sender), Box::new(receiver)),
         OtEngine::Ferret => {
             let mut corrections = Vec::new();
-            let receiver = FerretReceiver::start(receiver, true, &mut corrections);
-            let sender = FerretSender::start(sender, true, &corrections, &mut rng)?;
+            let receiver = FerretReceiver::start(receiver, true, &mut corrections).unwrap();
+            let sender = FerretSender::start(sender, true, &mut &corrections[..], &mut rng)?;
             (Box::new(sender), Box::new(receiver))
         }
     })
@@ -76,27 +76,37 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut bits, mut tables) = (vec![0; n], vec![0; n]);
     let (sender, receiver) = &mut engines;
     for _ in 0..rounds {
-        // Who speaks comes first; the other one's message is empty.
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        // Who speaks comes first; the other one listens.
+        let mut message = Vec::new();
         for role in order {
+            let mut sent = &message.clone()[..];
+            let wire: &mut dyn Wire = if role == engine.speaker() {
+                &mut message
+            } else {
+                &mut sent
+            };
             match role {
                 Role::Receiver => timed(&mut times[0], || {
-                    receiver.random_ot(n, 27, &theirs, &mut ours, &mut choices, &mut pads)
+                    receiver.random_ot(n, 27, wire, &mut choices, &mut pads)
                 })?,
                 Role::Sender => timed(&mut times[1], || {
-                    sender.random_ot(n, 27, &ours, &mut theirs, [&mut pads0, &mut pads1])
+                    sender.random_ot(n, 27, wire, [&mut pads0, &mut pads1])
                 })?,
             }
         }
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let mut message = Vec::new();
         for role in order {
+            let mut sent = &message.clone()[..];
+            let wire: &mut dyn Wire = if role == engine.speaker() {
+                &mut message
+            } else {
+                &mut sent
+            };
             match role {
                 Role::Receiver => timed(&mut times[2], || {
-                    receiver.one_of_16(n, &theirs, &mut ours, &mut choices, &mut bits)
+                    receiver.one_of_16(n, wire, &mut choices, &mut bits)
                 })?,
-                Role::Sender => timed(&mut times[3], || {
-                    sender.one_of_16(n, &ours, &mut theirs, &mut tables)
-                })?,
+                Role::Sender => timed(&mut times[3], || sender.one_of_16(n, wire, &mut tables))?,
             }
         }
     }

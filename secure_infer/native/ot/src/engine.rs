@@ -1,11 +1,12 @@
 //! What the protocol needs of an OT engine, whichever it is.
 //!
 //! Both engines (`softspoken` and `ferret`) make *random* OTs: choices and pads come out of the engine, none
-//! goes in. A call takes one message at most, in one direction: with `softspoken` the receiver speaks (corrections), with
-//! `ferret` the sender (sums of trees), see [`OtEngine::speaker`]. Who speaks needs nothing of the other party. Calls must
-//! be made in the same order with the same `n` by both parties, of both kinds together.
+//! goes in. A call's messages go in one direction: with `softspoken` the receiver speaks (corrections, a message
+//! per batch), with `ferret` the sender (sums of trees, one message if any), see [`OtEngine::speaker`]. Who speaks needs
+//! nothing of the other party. Calls must be made in the same order with the same `n` by both parties, of both kinds
+//! together.
 
-use crate::OtError;
+use crate::{OtError, Wire};
 
 /// How OTs are extended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,67 +67,51 @@ pub enum Role {
 
 /// The party that holds Delta and knows the pads of all entries.
 pub trait OtSenderEngine {
-    /// Bytes of the message for the next `n` OTs of a kind, whoever sends it.
-    fn message_len(&self, kind: OtKind, n: usize) -> usize;
-
     /// `n` one-of-sixteen OTs: bit x of `pads[k]` is the pad of entry x in OT k.
     ///
-    /// `received` is the receiver's message (empty when the sender speaks); the sender's is *appended* to `sent`.
-    ///
     /// # Errors
-    /// [`OtError::Length`] or [`OtError::NotSetUp`], before anything is consumed: a message or pads of the wrong length.
-    fn one_of_16(
-        &mut self,
-        n: usize,
-        received: &[u8],
-        sent: &mut Vec<u8>,
-        pads: &mut [u16],
-    ) -> Result<(), OtError>;
+    /// [`OtError::Length`] or [`OtError::NotSetUp`], before anything is consumed: pads of the wrong length. Those of the
+    /// wire; then both engines must be dropped.
+    fn one_of_16(&mut self, n: usize, wire: &mut dyn Wire, pads: &mut [u16])
+    -> Result<(), OtError>;
 
-    /// `n` one-of-two OTs with pads of `bits` bits (1 to 32), in `pads0` and `pads1`; messages as above.
+    /// `n` one-of-two OTs with pads of `bits` bits (1 to 32), in `pads0` and `pads1`.
     ///
     /// # Errors
-    /// [`OtError::Length`] or [`OtError::Bits`], before anything is consumed.
+    /// [`OtError::Length`] or [`OtError::Bits`], before anything is consumed. Those of the wire; then both engines must be
+    /// dropped.
     fn random_ot(
         &mut self,
         n: usize,
         bits: u32,
-        received: &[u8],
-        sent: &mut Vec<u8>,
+        wire: &mut dyn Wire,
         pads: [&mut [u32]; 2],
     ) -> Result<(), OtError>;
 }
 
 /// The party that gets uniformly random choices and knows the pads of these alone.
 pub trait OtReceiverEngine {
-    /// Bytes of the message for the next `n` OTs of a kind, whoever sends it.
-    fn message_len(&self, kind: OtKind, n: usize) -> usize;
-
     /// `n` one-of-sixteen OTs: the random entry `omega[k]` (0 to 15) and its pad `pads[k]` (0 or 1).
     ///
-    /// `received` is the sender's message (empty when the receiver speaks); the receiver's is *appended* to `sent`.
-    ///
     /// # Errors
-    /// [`OtError::Length`] or [`OtError::NotSetUp`], before anything is consumed: a message or buffer of the wrong length.
+    /// As [`OtSenderEngine::one_of_16`].
     fn one_of_16(
         &mut self,
         n: usize,
-        received: &[u8],
-        sent: &mut Vec<u8>,
+        wire: &mut dyn Wire,
         omega: &mut [u8],
         pads: &mut [u8],
     ) -> Result<(), OtError>;
 
-    /// `n` one-of-two OTs: the random choice `choices[k]` (0 or 1) and its pad of `bits` bits (1 to 32); messages as above.
+    /// `n` one-of-two OTs: the random choice `choices[k]` (0 or 1) and its pad of `bits` bits (1 to 32).
     ///
     /// # Errors
-    /// [`OtError::Length`] or [`OtError::Bits`], before anything is consumed.
+    /// As [`OtSenderEngine::random_ot`].
     fn random_ot(
         &mut self,
         n: usize,
         bits: u32,
-        received: &[u8],
-        sent: &mut Vec<u8>,
+        wire: &mut dyn Wire,
         choices: &mut [u8],
         pads: &mut [u32],
     ) -> Result<(), OtError>;

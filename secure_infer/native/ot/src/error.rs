@@ -31,6 +31,9 @@ pub enum OtError {
         "one-of-sixteen OTs: expected an engine that was set up for them, got one for random OTs alone"
     )]
     NotSetUp,
+    /// The connection failed, while OTs needed it.
+    #[error("connection: expected messages of OTs, got a failure")]
+    Connection,
     /// The width of a random OT is not between 1 and 32 bits.
     #[error("bits of a random OT: expected 1 to 32, got {got}")]
     Bits {
@@ -47,6 +50,7 @@ impl OtError {
             Self::Length { .. } => "ot.length",
             Self::InvalidPoint { .. } => "ot.invalid_point",
             Self::NotSetUp => "ot.not_set_up",
+            Self::Connection => "ot.connection",
             Self::Bits { .. } => "ot.bits",
         }
     }

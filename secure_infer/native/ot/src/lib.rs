@@ -1,13 +1,13 @@
 //! Oblivious transfer without I/O: base OTs over ristretto255, SoftSpokenOT, Ferret, wide AES.
 //!
-//! Messages are byte vectors in and byte vectors out, randomness is a parameter, roles are types. There is no
+//! Messages are byte vectors, passed to and taken from a [`Wire`]; randomness is a parameter, roles are types. There is no
 //! socket, clock or file here, threads are lent by the caller, and nothing is global but the choice of vector kernels.
 //!
 //! ```text
 //! SenderSetup::start -> request --------> ReceiverSetup::respond
 //!         finish     <-------- answer  <-
 //!     OtSender (Delta)                       OtReceiver (random choices)
-//!       one_of_16, random_ot <- corrections - one_of_16, random_ot      one message per call
+//!       one_of_16, random_ot <- corrections - one_of_16, random_ot      one message per batch
 //!
 //!     FerretSender (Delta)                   FerretReceiver             made from these two
 //!       start           <- corrections -       start                    once
@@ -30,6 +30,7 @@ pub mod rates;
 #[allow(unsafe_code)]
 mod simd;
 mod softspoken;
+mod wire;
 
 pub use engine::{OtEngine, OtKind, OtReceiverEngine, OtSenderEngine, Role};
 pub use error::OtError;
@@ -40,3 +41,4 @@ pub use ferret::{
 pub use softspoken::{
     OtReceiver, OtSender, ReceiverSetup, SenderSetup, one_of_16_len, random_ot_len,
 };
+pub use wire::Wire;

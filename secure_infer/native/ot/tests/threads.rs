@@ -3,7 +3,7 @@
 
 use blindread_ot::{
     FerretReceiver, FerretSender, OtEngine, OtKind, OtReceiverEngine, OtSenderEngine,
-    ReceiverSetup, Role, SenderSetup,
+    ReceiverSetup, Role, SenderSetup, Wire,
 };
 use blindread_pool::Workers;
 use proptest::prelude::*;
@@ -26,8 +26,9 @@ fn engines(engine: OtEngine, threads: [usize; 2]) -> Engines {
         OtEngine::SoftSpoken => (Box::new(sender), Box::new(receiver)),
         OtEngine::Ferret => {
             let mut corrections = vec![];
-            let receiver = FerretReceiver::start(receiver, true, &mut corrections);
-            let sender = FerretSender::start(sender, true, &corrections, &mut rng).unwrap();
+            let receiver = FerretReceiver::start(receiver, true, &mut corrections).unwrap();
+            let sender =
+                FerretSender::start(sender, true, &mut &corrections[..], &mut rng).unwrap();
             (Box::new(sender), Box::new(receiver))
         }
     }
@@ -43,8 +44,7 @@ struct Transcript {
 
 impl Transcript {
     fn call(&mut self, engine: OtEngine, (sender, receiver): &mut Engines, kind: OtKind, n: usize) {
-        let mut messages = [vec![], vec![]];
-        let [theirs, ours] = &mut messages;
+        let mut message = Vec::new();
         let (mut choices, mut pad, mut tables) = (vec![0; n], vec![0; n], vec![0; n]);
         let [mut chosen, mut first, mut second] = [vec![0; n], vec![0; n], vec![0; n]];
         let order = match engine.speaker() {
@@ -52,16 +52,22 @@ impl Transcript {
             Role::Receiver => [Role::Receiver, Role::Sender],
         };
         for role in order {
+            let mut sent = &message.clone()[..];
+            let wire: &mut dyn Wire = if role == engine.speaker() {
+                &mut message
+            } else {
+                &mut sent
+            };
             match (role, kind) {
-                (Role::Sender, OtKind::OneOf16) => sender.one_of_16(n, theirs, ours, &mut tables),
+                (Role::Sender, OtKind::OneOf16) => sender.one_of_16(n, wire, &mut tables),
                 (Role::Receiver, OtKind::OneOf16) => {
-                    receiver.one_of_16(n, ours, theirs, &mut choices, &mut pad)
+                    receiver.one_of_16(n, wire, &mut choices, &mut pad)
                 }
                 (Role::Sender, OtKind::RandomOt) => {
-                    sender.random_ot(n, 29, theirs, ours, [&mut first, &mut second])
+                    sender.random_ot(n, 29, wire, [&mut first, &mut second])
                 }
                 (Role::Receiver, OtKind::RandomOt) => {
-                    receiver.random_ot(n, 29, ours, theirs, &mut choices, &mut chosen)
+                    receiver.random_ot(n, 29, wire, &mut choices, &mut chosen)
                 }
             }
             .unwrap();
@@ -70,7 +76,7 @@ impl Transcript {
         self.pads.extend(bits.chain(pad.into_iter().map(u32::from)));
         self.pads.extend([first, second, chosen].concat());
         self.choices.extend(choices);
-        self.messages.extend(messages);
+        self.messages.push(message);
     }
 
     fn of(engine: OtEngine, threads: [usize; 2], calls: &[(bool, usize)]) -> Self {

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod helpers;
+mod once;
 mod stream;
 
 pub use stream::Rounds;

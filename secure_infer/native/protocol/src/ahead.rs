@@ -28,20 +28,25 @@ pub(crate) struct Wanted {
 }
 
 /// What D has of them as the receiver.
+#[derive(Default)]
 pub(crate) struct Received {
-    /// Per table: the entry in four bits, its pad above.
-    pub picks: Vec<Secret<u8>>,
+    /// Per table: the entries, and their pads.
+    pub tables: Vec<[Secret<u8>; 2]>,
     pub choices: Secret<u8>,
     pub pads: Secret<u32>,
 }
 
 /// What D has of them as the sender: both pads.
+#[derive(Default)]
 pub(crate) struct Sent(pub [Secret<u32>; 2]);
 
 /// The OTs of one ticket, in the order in which they are wanted.
 pub(crate) struct Ahead {
     wanted: VecDeque<Wanted>,
     made: VecDeque<(Wanted, Made)>,
+    /// Of stripes that are done, for the memory.
+    received: Vec<Received>,
+    sent: Vec<Sent>,
 }
 
 /// The side of a stripe's OTs for which D speaks.
@@ -66,30 +71,36 @@ impl Wanted {
         })
     }
 
-    fn receive(self, ch: &mut dyn Channel, ots: &mut Engines) -> Result<Received, ProtocolError> {
-        let mut picks = Vec::with_capacity(self.tables);
-        for _ in 0..self.tables {
-            let (mut table, mut entries) = (Secret::<u8>::new(self.n), Secret::<u8>::new(self.n));
-            ots.recv_tables(ch, &mut table, &mut entries)?;
-            for (pick, &pad) in table.iter_mut().zip(entries.iter()) {
-                *pick |= pad << 4;
-            }
-            picks.push(table);
+    fn receive(
+        self,
+        ch: &mut dyn Channel,
+        ots: &mut Engines,
+        mut room: Received,
+    ) -> Result<Received, ProtocolError> {
+        room.tables.resize_with(self.tables, Default::default);
+        for [entries, pads] in &mut room.tables {
+            entries.fit(self.n);
+            pads.fit(self.n);
+            ots.recv_tables(ch, entries, pads)?;
         }
-        let (mut choices, mut pads) = (Secret::new(self.n), Secret::new(self.n));
-        ots.recv_random(ch, self.bits, &mut choices, &mut pads)?;
-        Ok(Received {
-            picks,
-            choices,
-            pads,
-        })
+        room.choices.fit(self.n);
+        room.pads.fit(self.n);
+        ots.recv_random(ch, self.bits, &mut room.choices, &mut room.pads)?;
+        Ok(room)
     }
 
-    fn send(self, ch: &mut dyn Channel, ots: &mut Engines) -> Result<Sent, ProtocolError> {
+    fn send(
+        self,
+        ch: &mut dyn Channel,
+        ots: &mut Engines,
+        mut room: Sent,
+    ) -> Result<Sent, ProtocolError> {
         let n = if self.back { self.n } else { 0 };
-        let (mut first, mut second) = (Secret::new(n), Secret::new(n));
-        ots.send_random(ch, self.bits, [&mut first, &mut second])?;
-        Ok(Sent([first, second]))
+        let Sent([first, second]) = &mut room;
+        first.fit(n);
+        second.fit(n);
+        ots.send_random(ch, self.bits, [first, second])?;
+        Ok(room)
     }
 }
 
@@ -98,7 +109,15 @@ impl Ahead {
         Self {
             wanted: wanted.into_iter().collect(),
             made: VecDeque::new(),
+            received: Vec::new(),
+            sent: Vec::new(),
         }
+    }
+
+    /// Keeps the memory of a stripe that is done, for another one.
+    pub(crate) fn done(&mut self, received: Received, sent: Sent) {
+        self.received.push(received);
+        self.sent.push(sent);
     }
 
     /// The OTs of the next stripe. Speaks for later ones before, as many as a stripe has elements.
@@ -116,9 +135,11 @@ impl Ahead {
             };
             ch.enter(Phase::Offline, wanted.step);
             let made = if ots.speaks(Role::Receiver) {
-                Made::Received(wanted.receive(ch, ots)?)
+                let room = self.received.pop().unwrap_or_default();
+                Made::Received(wanted.receive(ch, ots, room)?)
             } else {
-                Made::Sent(wanted.send(ch, ots)?)
+                let room = self.sent.pop().unwrap_or_default();
+                Made::Sent(wanted.send(ch, ots, room)?)
             };
             ch.flush()?;
             self.made.push_back((wanted, made));
@@ -128,8 +149,14 @@ impl Ahead {
         })?;
         ch.enter(Phase::Offline, wanted.step);
         Ok(match made {
-            Made::Received(received) => (received, wanted.send(ch, ots)?),
-            Made::Sent(sent) => (wanted.receive(ch, ots)?, sent),
+            Made::Received(received) => {
+                let room = self.sent.pop().unwrap_or_default();
+                (received, wanted.send(ch, ots, room)?)
+            }
+            Made::Sent(sent) => {
+                let room = self.received.pop().unwrap_or_default();
+                (wanted.receive(ch, ots, room)?, sent)
+            }
         })
     }
 
@@ -141,7 +168,7 @@ impl Ahead {
 
 #[cfg(test)]
 mod tests {
-    use blindread_ot::{OtEngine, OtError, OtKind, OtReceiverEngine, OtSenderEngine};
+    use blindread_ot::{OtEngine, OtError, OtReceiverEngine, OtSenderEngine, Wire};
 
     use super::*;
     use crate::channel::{ChannelError, Kind};
@@ -150,70 +177,58 @@ mod tests {
     struct Zeros(OtEngine);
 
     impl Zeros {
-        fn message(&self, role: Role, n: usize, received: &[u8], sent: &mut Vec<u8>) {
-            let speaks = self.0.speaker() == role;
-            assert_eq!(received.len(), if speaks { 0 } else { n });
-            sent.resize(if speaks { n } else { 0 }, 0);
+        fn message(&self, role: Role, n: usize, wire: &mut dyn Wire) -> Result<(), OtError> {
+            if n == 0 {
+                Ok(())
+            } else if self.0.speaker() == role {
+                wire.send(&vec![0; n])
+            } else {
+                wire.recv(n, &mut Vec::new())
+            }
         }
     }
 
     impl OtReceiverEngine for Zeros {
-        fn message_len(&self, _: OtKind, n: usize) -> usize {
-            n
-        }
-
         fn one_of_16(
             &mut self,
             n: usize,
-            received: &[u8],
-            sent: &mut Vec<u8>,
+            wire: &mut dyn Wire,
             _omega: &mut [u8],
             _pads: &mut [u8],
         ) -> Result<(), OtError> {
-            self.message(Role::Receiver, n, received, sent);
-            Ok(())
+            self.message(Role::Receiver, n, wire)
         }
 
         fn random_ot(
             &mut self,
             n: usize,
             _bits: u32,
-            received: &[u8],
-            sent: &mut Vec<u8>,
+            wire: &mut dyn Wire,
             _choices: &mut [u8],
             _pads: &mut [u32],
         ) -> Result<(), OtError> {
-            self.message(Role::Receiver, n, received, sent);
-            Ok(())
+            self.message(Role::Receiver, n, wire)
         }
     }
 
     impl OtSenderEngine for Zeros {
-        fn message_len(&self, _: OtKind, n: usize) -> usize {
-            n
-        }
-
         fn one_of_16(
             &mut self,
             n: usize,
-            received: &[u8],
-            sent: &mut Vec<u8>,
+            wire: &mut dyn Wire,
             _pads: &mut [u16],
         ) -> Result<(), OtError> {
-            self.message(Role::Sender, n, received, sent);
-            Ok(())
+            self.message(Role::Sender, n, wire)
         }
 
         fn random_ot(
             &mut self,
             n: usize,
             _bits: u32,
-            received: &[u8],
-            sent: &mut Vec<u8>,
+            wire: &mut dyn Wire,
             _pads: [&mut [u32]; 2],
         ) -> Result<(), OtError> {
-            self.message(Role::Sender, n, received, sent);
-            Ok(())
+            self.message(Role::Sender, n, wire)
         }
     }
 
@@ -286,10 +301,13 @@ mod tests {
             for (at, wanted) in all.iter().enumerate() {
                 (ch.received, ch.sent_before) = (Vec::new(), None);
                 let (received, Sent([first, second])) = ahead.next(&mut ch, &mut ots).unwrap();
-                assert_eq!(received.picks.len(), wanted.tables);
+                assert_eq!(received.tables.len(), wanted.tables);
                 assert_eq!(received.pads.len(), wanted.n);
                 let back = if wanted.back { wanted.n } else { 0 };
                 assert_eq!([first.len(), second.len()], [back; 2]);
+                if at.is_multiple_of(2) {
+                    ahead.done(received, Sent([first, second]));
+                }
                 assert_eq!(ch.received, messages(engine, wanted)[1]);
                 // Said: this stripe, and later ones until they have as many elements as the largest stripe.
                 let mut end = at + 1;

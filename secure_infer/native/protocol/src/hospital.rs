@@ -348,18 +348,16 @@ impl Walk<'_> {
         let bits = s.product_bits(program);
         let (mask, n) = (ring_mask(bits), target.len());
         let share = self.shares.get(s.input)?;
-        let mut targets = Secret::from(target.iter().map(|&r| r & mask).collect::<Vec<_>>());
         let relu = if clipped {
             let mut second = Secret::from(vec![0; n]);
             random::words(off.prg, mask, &mut second);
-            for (first, &second) in targets.iter_mut().zip(second.iter()) {
-                *first = first.wrapping_add(second) & mask;
-            }
-            let targets = Secret::from([&targets[..], &second[..]].concat());
+            let first = target.iter().zip(second.iter());
+            let first = first.map(|(&first, &second)| first.wrapping_add(second) & mask);
+            let targets = Secret::from(first.chain(second.iter().copied()).collect::<Vec<_>>());
             let both = Secret::from([&share[..], &share[..]].concat());
             relu::prepare_hospital(off, s.window, bits, &both, &targets)?
         } else {
-            relu::prepare_hospital(off, s.window, bits, share, &targets)?
+            relu::prepare_hospital(off, s.window, bits, share, &target)?
         };
         let mut answers = vec![relu];
         if let Some(extension) = s.extension(program) {

@@ -1,16 +1,16 @@
 //! The OT engines of a session and their messages.
 //!
 //! H is OT sender and D receiver under one pair of engines, and the other way round under a second one. Which
-//! engine it is, both parties have agreed on before ([`OtEngine`]). OTs take one message, of the side that speaks
-//! ([`OtEngine::speaker`]): corrections of the receiver or sums of the sender. Messages that would be empty are not sent.
+//! engine it is, both parties have agreed on before ([`OtEngine`]). Messages of OTs are those of the side that
+//! speaks ([`OtEngine::speaker`]): corrections of the receiver or sums of the sender.
 
 use blindread_lattice::Prg;
 use blindread_ot::{
-    FerretReceiver, FerretSender, OtEngine, OtError, OtKind, OtReceiver, OtReceiverEngine,
-    OtSender, OtSenderEngine, ReceiverSetup, Role, SenderSetup, ferret_start_len,
+    FerretReceiver, FerretSender, OtEngine, OtError, OtReceiver, OtReceiverEngine, OtSender,
+    OtSenderEngine, ReceiverSetup, Role, SenderSetup, Wire,
 };
 
-use crate::channel::{Channel, Kind};
+use crate::channel::{Channel, ChannelError, Kind};
 use crate::error::ProtocolError;
 use crate::options::SessionOptions;
 
@@ -87,15 +87,16 @@ impl Engines {
                 receiver: Box::new(receiver),
             },
             OtEngine::Ferret => {
-                let mut body = Vec::new();
-                let receiver = FerretReceiver::start(receiver, tables[1], &mut body);
-                ch.send(Kind::OtCorrections, &body)?;
+                let receiver = over(ch, Kind::OtCorrections, |wire| {
+                    FerretReceiver::start(receiver, tables[1], wire)
+                })?;
                 ch.flush()?;
-                ch.recv(Kind::OtCorrections, ferret_start_len(tables[0]), &mut body)?;
-                let sender = FerretSender::start(sender, tables[0], &body, prg);
+                let sender = over(ch, Kind::OtCorrections, |wire| {
+                    FerretSender::start(sender, tables[0], wire, prg)
+                })?;
                 Self {
                     engine,
-                    sender: Box::new(sender.map_err(malformed)?),
+                    sender: Box::new(sender),
                     receiver: Box::new(receiver),
                 }
             }
@@ -112,19 +113,50 @@ fn malformed(error: OtError) -> ProtocolError {
     ProtocolError::Message(error.to_string())
 }
 
-fn send(ch: &mut dyn Channel, kind: Kind, body: &[u8]) -> Result<(), ProtocolError> {
-    if !body.is_empty() {
-        ch.send(kind, body)?;
-    }
-    Ok(())
+/// Messages of OTs on the session's connection.
+struct Messages<'a> {
+    ch: &'a mut dyn Channel,
+    kind: Kind,
+    failed: Option<ChannelError>,
 }
 
-fn recv(ch: &mut dyn Channel, kind: Kind, len: usize) -> Result<Vec<u8>, ProtocolError> {
-    let mut body = Vec::new();
-    if len > 0 {
-        ch.recv(kind, len, &mut body)?;
+impl Messages<'_> {
+    fn passed(&mut self, result: Result<(), ChannelError>) -> Result<(), OtError> {
+        result.map_err(|error| {
+            self.failed = Some(error);
+            OtError::Connection
+        })
     }
-    Ok(body)
+}
+
+impl Wire for Messages<'_> {
+    fn send(&mut self, message: &[u8]) -> Result<(), OtError> {
+        let result = self.ch.send(self.kind, message);
+        self.passed(result)
+    }
+
+    fn recv(&mut self, len: usize, message: &mut Vec<u8>) -> Result<(), OtError> {
+        let result = self.ch.recv(self.kind, len, message);
+        self.passed(result)
+    }
+}
+
+/// What `work` makes of messages of one kind.
+fn over<R>(
+    ch: &mut dyn Channel,
+    kind: Kind,
+    work: impl FnOnce(&mut dyn Wire) -> Result<R, OtError>,
+) -> Result<R, ProtocolError> {
+    let mut messages = Messages {
+        ch,
+        kind,
+        failed: None,
+    };
+    let result = work(&mut messages);
+    result.map_err(|error| match messages.failed {
+        Some(failed) => failed.into(),
+        None => malformed(error),
+    })
 }
 
 impl Engines {
@@ -141,6 +173,14 @@ impl Engines {
         }
     }
 
+    /// What the side that speaks sends.
+    fn kind(&self) -> Kind {
+        match self.engine.speaker() {
+            Role::Sender => Kind::OtSums,
+            Role::Receiver => Kind::OtCorrections,
+        }
+    }
+
     /// Random OTs with the peer as the receiver: both pads of each.
     pub(crate) fn send_random(
         &mut self,
@@ -149,12 +189,9 @@ impl Engines {
         pads: [&mut [u32]; 2],
     ) -> Result<(), ProtocolError> {
         let n = pads[0].len();
-        let corrections = self.corrections(ch, OtKind::RandomOt, n)?;
-        let mut sums = Vec::new();
-        self.sender
-            .random_ot(n, bits, &corrections, &mut sums, pads)
-            .map_err(malformed)?;
-        send(ch, Kind::OtSums, &sums)
+        over(ch, self.kind(), |wire| {
+            self.sender.random_ot(n, bits, wire, pads)
+        })
     }
 
     /// Random OTs with this party as the receiver: its choices and pads.
@@ -165,13 +202,9 @@ impl Engines {
         choices: &mut [u8],
         pads: &mut [u32],
     ) -> Result<(), ProtocolError> {
-        let n = pads.len();
-        let sums = self.sums(ch, OtKind::RandomOt, n)?;
-        let mut corrections = Vec::new();
-        self.receiver
-            .random_ot(n, bits, &sums, &mut corrections, choices, pads)
-            .map_err(malformed)?;
-        send(ch, Kind::OtCorrections, &corrections)
+        over(ch, self.kind(), |wire| {
+            (self.receiver).random_ot(pads.len(), bits, wire, choices, pads)
+        })
     }
 
     /// One-of-sixteen OTs with the peer as the receiver: the pads of all entries of each.
@@ -180,13 +213,9 @@ impl Engines {
         ch: &mut dyn Channel,
         pads: &mut [u16],
     ) -> Result<(), ProtocolError> {
-        let n = pads.len();
-        let corrections = self.corrections(ch, OtKind::OneOf16, n)?;
-        let mut sums = Vec::new();
-        self.sender
-            .one_of_16(n, &corrections, &mut sums, pads)
-            .map_err(malformed)?;
-        send(ch, Kind::OtSums, &sums)
+        over(ch, self.kind(), |wire| {
+            self.sender.one_of_16(pads.len(), wire, pads)
+        })
     }
 
     /// One-of-sixteen OTs with this party as the receiver: its entries and their pads.
@@ -196,34 +225,9 @@ impl Engines {
         omega: &mut [u8],
         pads: &mut [u8],
     ) -> Result<(), ProtocolError> {
-        let n = pads.len();
-        let sums = self.sums(ch, OtKind::OneOf16, n)?;
-        let mut corrections = Vec::new();
-        self.receiver
-            .one_of_16(n, &sums, &mut corrections, omega, pads)
-            .map_err(malformed)?;
-        send(ch, Kind::OtCorrections, &corrections)
-    }
-
-    /// The receiver's message, if it is the receiver that speaks.
-    fn corrections(
-        &self,
-        ch: &mut dyn Channel,
-        kind: OtKind,
-        n: usize,
-    ) -> Result<Vec<u8>, ProtocolError> {
-        if self.speaks(Role::Sender) {
-            return Ok(Vec::new());
-        }
-        recv(ch, Kind::OtCorrections, self.sender.message_len(kind, n))
-    }
-
-    /// The sender's message, if it is the sender that speaks.
-    fn sums(&self, ch: &mut dyn Channel, kind: OtKind, n: usize) -> Result<Vec<u8>, ProtocolError> {
-        if self.speaks(Role::Receiver) {
-            return Ok(Vec::new());
-        }
-        recv(ch, Kind::OtSums, self.receiver.message_len(kind, n))
+        over(ch, self.kind(), |wire| {
+            self.receiver.one_of_16(pads.len(), wire, omega, pads)
+        })
     }
 }
 

@@ -27,8 +27,8 @@ use crate::wire;
 /// for the caches.
 pub const OFFLINE_STRIPE: usize = 1 << 17;
 
-/// Elements that a thread takes at once where nothing is sent.
-const BLOCK: usize = 1 << 14;
+/// Elements that a thread takes at once offline: a multiple of 8, so that their messages have whole bytes.
+pub(crate) const BLOCK: usize = 1 << 14;
 
 mod answer;
 mod evaluate;
@@ -141,7 +141,8 @@ impl DeveloperOffline<'_> {
     }
 }
 
-/// Offline, H: `y` are H's shares of the values, `target` H's shares of the results (ring `out_bits`).
+/// Offline, H: `y` are H's shares of the values, `target` H's shares of the results (of which the ring of `out_bits` is
+/// used).
 ///
 /// # Errors
 /// Those of the channel, and malformed corrections.
@@ -257,14 +258,18 @@ impl<W: Word> HospitalRelu<W> {
             std::mem::swap(&mut pi_in, &mut pi_out);
         }
 
-        let mut corrections = vec![W::default(); n];
-        let blocks = (corrections.chunks_mut(BLOCK))
-            .zip(self.zero[at.clone()].chunks_mut(BLOCK))
+        let blocks = (self.zero[at.clone()].chunks_mut(BLOCK))
             .zip(self.one[at].chunks_mut(BLOCK))
-            .enumerate();
-        off.workers
-            .each(blocks, |(block, ((corrections, zero), one))| {
-                let at = block * BLOCK..block * BLOCK + corrections.len();
+            .enumerate()
+            .map(|(block, rest)| (block * BLOCK, rest, Vec::new()));
+        off.workers.stream_once(
+            &mut block_for_all(off.workers),
+            off.ch,
+            blocks,
+            |_, _| Ok(()),
+            |corrections, (start, (zero, one), message)| {
+                let at = *start..*start + zero.len();
+                let corrections = &mut corrections[..zero.len()];
                 let inputs = mux::HospitalInputs {
                     y: &y[at.clone()],
                     pi: &pi[at.clone()],
@@ -277,9 +282,17 @@ impl<W: Word> HospitalRelu<W> {
                     #[inline(always)]
                     || mux::prepare(&inputs, mask, corrections, zero, one),
                 );
-            });
-        wire::send_words(off.ch, Kind::CotCorrections, &corrections, self.out_bits)
+                wire::put_words(corrections, self.out_bits, message);
+                Ok(())
+            },
+            |ch, (_, _, message)| Ok(ch.send(Kind::CotCorrections, message)?),
+        )
     }
+}
+
+/// One block of words for each thread.
+pub(crate) fn block_for_all<W: Word>(workers: &Workers) -> Vec<Vec<W>> {
+    vec![vec![W::default(); BLOCK]; workers.threads()]
 }
 
 impl<W: Word> DeveloperRelu<W> {
@@ -312,48 +325,67 @@ impl<W: Word> DeveloperRelu<W> {
         off: &mut DeveloperOffline<'_>,
         at: std::ops::Range<usize>,
     ) -> Result<(), ProtocolError> {
-        let (n, mask) = (at.len(), ring_mask(self.out_bits));
-        let (received, Sent([first, second])) = off.next()?;
-        let mut corrections = vec![W::default(); n];
-        wire::recv_words(
-            off.ch,
-            Kind::CotCorrections,
-            &mut corrections,
-            self.out_bits,
-        )?;
-        for (picks, received) in self.picks.iter_mut().zip(&received.picks) {
-            picks[at.clone()].copy_from_slice(received);
-        }
-        self.choices[at.clone()].copy_from_slice(&received.choices);
-        let blocks = (self.w[at.clone()].chunks_mut(BLOCK))
+        let mask = ring_mask(self.out_bits);
+        let (received, sent) = off.next()?;
+        let (bits, Sent([first, second])) = (self.out_bits, &sent);
+        let mut picks: Vec<_> = (self.picks.iter_mut().zip(&received.tables))
+            .map(|(picks, [entries, pads])| {
+                let room = picks[at.clone()].chunks_mut(BLOCK);
+                room.zip(entries.chunks(BLOCK).zip(pads.chunks(BLOCK)))
+            })
+            .collect();
+        let of_choices = (self.choices[at.clone()].chunks_mut(BLOCK)).zip(
+            received
+                .choices
+                .chunks(BLOCK)
+                .zip(received.pads.chunks(BLOCK)),
+        );
+        let of_product = (self.w[at.clone()].chunks_mut(BLOCK))
             .zip(self.tau[at.clone()].chunks_mut(BLOCK))
             .zip(self.difference[at].chunks_mut(BLOCK))
-            .zip(
-                received
-                    .choices
-                    .chunks(BLOCK)
-                    .zip(received.pads.chunks(BLOCK)),
-            )
-            .zip(first.chunks(BLOCK).zip(second.chunks(BLOCK)))
-            .zip(corrections.chunks(BLOCK));
-        off.workers.each(
+            .zip(first.chunks(BLOCK).zip(second.chunks(BLOCK)));
+        let blocks = of_choices.zip(of_product).map(|block| {
+            let picks: Vec<_> = picks.iter_mut().filter_map(Iterator::next).collect();
+            (picks, block, Vec::new())
+        });
+        off.workers.stream_once(
+            &mut block_for_all(off.workers),
+            off.ch,
             blocks,
-            |(((((w, tau), difference), (choices, pads)), (first, second)), corrections)| {
+            |ch, (_, ((choices, _), _), message)| {
+                let len = wire::words_len(choices.len(), bits);
+                Ok::<_, ProtocolError>(ch.recv(Kind::CotCorrections, len, message)?)
+            },
+            |corrections, (picks, (of_choices, of_product), message)| {
+                let (choices, (chosen, pads)) = of_choices;
+                let (((w, tau), difference), (first, second)) = of_product;
+                let corrections = &mut corrections[..choices.len()];
+                wire::get_words(message, bits, corrections)?;
+                choices.copy_from_slice(chosen);
                 widened(
                     #[inline(always)]
                     || {
-                        mux::receive(choices, corrections, mask, pads, w);
-                        let results = tau.iter_mut().zip(difference);
+                        for (picks, (entries, pads)) in picks {
+                            let table = entries.iter().zip(*pads);
+                            for (pick, (&entry, &pad)) in picks.iter_mut().zip(table) {
+                                *pick = entry | pad << 4;
+                            }
+                        }
+                        mux::receive(chosen, corrections, mask, pads, w);
+                        let results = tau.iter_mut().zip(difference.iter_mut());
                         for ((tau, difference), (&first, &second)) in
-                            results.zip(first.iter().zip(second))
+                            results.zip(first.iter().zip(*second))
                         {
                             *tau = W::of(first);
                             *difference = W::of(first.wrapping_sub(second) & mask);
                         }
                     },
                 );
+                Ok(())
             },
-        );
+            |_, _| Ok(()),
+        )?;
+        off.ahead.done(received, sent);
         Ok(())
     }
 }

@@ -34,6 +34,14 @@ impl<T: Copy + Default + Send> Secret<T> {
         &mut self.0[..len]
     }
 
+    /// Makes them `len` elements, whatever they are.
+    pub(crate) fn fit(&mut self, len: usize) {
+        if let Some(rest) = self.0.get_mut(len..) {
+            wipe(rest);
+        }
+        self.0.resize(len, T::default());
+    }
+
     /// The elements themselves, which nobody erases any more.
     pub(crate) fn take(mut self) -> Vec<T> {
         std::mem::take(&mut self.0)

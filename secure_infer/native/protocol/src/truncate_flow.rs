@@ -12,13 +12,10 @@ use crate::lanes::{Lanes, STEP, Scratch, exchange};
 use crate::mux;
 use crate::program::ring_mask;
 use crate::random;
-use crate::relu::{Answers, DeveloperOffline, HospitalOffline};
+use crate::relu::{Answers, BLOCK, DeveloperOffline, HospitalOffline, block_for_all};
 use crate::secret::{Secret, wipe};
 use crate::truncate::Truncation;
 use crate::wire;
-
-/// Elements that a thread takes at once where nothing is sent.
-const BLOCK: usize = 1 << 14;
 
 /// What H keeps for one truncation; the ring elements in the smallest type that holds them.
 struct HospitalTruncate<W: Word> {
@@ -134,26 +131,30 @@ impl<W: Word> HospitalTruncate<W> {
                 off.space.first.room(at.len()),
                 off.space.second.room(at.len()),
             );
-            let mut corrections = vec![W::default(); at.len()];
             off.ots
                 .send_random(off.ch, bits, [&mut *first, &mut *second])?;
-            let blocks = (corrections.chunks_mut(BLOCK))
-                .zip(zero[at.clone()].chunks_mut(BLOCK))
-                .zip(one[at.clone()].chunks_mut(BLOCK))
-                .zip(
-                    y[at.clone()]
-                        .chunks(BLOCK)
-                        .zip(rho[at.clone()].chunks(BLOCK)),
-                )
-                .zip(first.chunks(BLOCK).zip(second.chunks(BLOCK)));
-            off.workers
-                .each(blocks, |((((corrections, zero), one), (y, rho)), pads)| {
+            let shares = (y[at.clone()].chunks(BLOCK)).zip(rho[at.clone()].chunks(BLOCK));
+            let blocks = (zero[at.clone()]
+                .chunks_mut(BLOCK)
+                .zip(one[at].chunks_mut(BLOCK)))
+            .zip(shares.zip(first.chunks(BLOCK).zip(second.chunks(BLOCK))))
+            .map(|block| (block, Vec::new()));
+            off.workers.stream_once(
+                &mut block_for_all::<W>(off.workers),
+                off.ch,
+                blocks,
+                |_, _| Ok::<_, ProtocolError>(()),
+                |corrections, (((zero, one), ((y, rho), pads)), message)| {
+                    let corrections = &mut corrections[..zero.len()];
                     widened(
                         #[inline(always)]
-                        || truncation.prepare(y, rho, pads, corrections, zero, one),
+                        || truncation.prepare(y, rho, *pads, corrections, zero, one),
                     );
-                });
-            wire::send_words(off.ch, Kind::CotCorrections, &corrections, bits)?;
+                    wire::put_words(corrections, bits, message);
+                    Ok(())
+                },
+                |ch, (_, message)| Ok(ch.send(Kind::CotCorrections, message)?),
+            )?;
         }
         Ok(Self {
             truncation,
@@ -262,19 +263,32 @@ impl<W: Word> DeveloperTruncate<W> {
         let (mut choices, mut w) = (Secret::new(n), Secret::new(n));
         for at in stripes(n) {
             let (choices, w) = (&mut choices[at.clone()], &mut w[at.clone()]);
-            let (received, _) = off.next()?;
-            choices.copy_from_slice(&received.choices);
-            let mut corrections = vec![W::default(); at.len()];
-            wire::recv_words(off.ch, Kind::CotCorrections, &mut corrections, bits)?;
-            let blocks = (w.chunks_mut(BLOCK).zip(received.pads.chunks(BLOCK)))
-                .zip(choices.chunks(BLOCK).zip(corrections.chunks(BLOCK)));
-            off.workers
-                .each(blocks, |((w, pads), (choices, corrections))| {
+            let (received, sent) = off.next()?;
+            let made = (received.choices.chunks(BLOCK)).zip(received.pads.chunks(BLOCK));
+            let blocks = (choices.chunks_mut(BLOCK).zip(w.chunks_mut(BLOCK)))
+                .zip(made)
+                .map(|block| (block, Vec::new()));
+            off.workers.stream_once(
+                &mut block_for_all::<W>(off.workers),
+                off.ch,
+                blocks,
+                |ch, (((choices, _), _), message)| {
+                    let len = wire::words_len(choices.len(), bits);
+                    Ok::<_, ProtocolError>(ch.recv(Kind::CotCorrections, len, message)?)
+                },
+                |corrections, (((choices, w), (chosen, pads)), message)| {
+                    let corrections = &mut corrections[..choices.len()];
+                    wire::get_words(message, bits, corrections)?;
+                    choices.copy_from_slice(chosen);
                     widened(
                         #[inline(always)]
-                        || mux::receive(choices, corrections, ring_mask(bits), pads, w),
+                        || mux::receive(chosen, corrections, ring_mask(bits), pads, w),
                     );
-                });
+                    Ok(())
+                },
+                |_, _| Ok(()),
+            )?;
+            off.ahead.done(received, sent);
         }
         Ok(Self {
             truncation,

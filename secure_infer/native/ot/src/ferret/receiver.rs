@@ -12,6 +12,7 @@ use super::{
     CHOICE, GROUP, Party, Public, Round, Rounds, Sums, TWEAK, clear_choices, last_level_pads,
     seeds, split_seeds, tree_blocks,
 };
+use crate::Wire;
 use crate::engine::{OtKind, OtReceiverEngine};
 use crate::error::{OtError, check_len};
 use crate::softspoken::{OtReceiver, pad_mask};
@@ -148,28 +149,46 @@ impl Receiver {
 }
 
 impl FerretReceiver {
-    /// Starts from an engine that has not made any OT yet, and takes over its threads; *appends*
-    /// [`start_len`](super::start_len) bytes of corrections. With `tables` there will be one-of-sixteen OTs, too.
-    #[must_use]
-    pub fn start(mut bootstrap: OtReceiver, tables: bool, corrections: &mut Vec<u8>) -> Self {
+    /// Starts from an engine that has not made any OT yet, and takes over its threads; sends corrections. With `tables`
+    /// there will be one-of-sixteen OTs, too.
+    ///
+    /// # Errors
+    /// Those of the wire.
+    pub fn start(
+        mut bootstrap: OtReceiver,
+        tables: bool,
+        wire: &mut dyn Wire,
+    ) -> Result<Self, OtError> {
         let mut u = Zeroizing::new(vec![0; seeds(false)]);
         let mut bits = Zeroizing::new(vec![0; seeds(false)]);
-        bootstrap.vole_f2(corrections, &mut u, &mut bits);
+        bootstrap.vole_f2(wire, &mut u, &mut bits)?;
         put_choices(&u, &mut bits);
-        let nibbles = tables.then(|| {
+        let nibbles = if tables {
             let mut u = Zeroizing::new(vec![0; seeds(true)]);
             let mut v = Zeroizing::new(vec![0; seeds(true)]);
-            bootstrap.vole_f16(corrections, &mut u, &mut v);
+            bootstrap.vole_f16(wire, &mut u, &mut v)?;
             put_choices(&u, &mut v);
-            v
-        });
+            Some(v)
+        } else {
+            None
+        };
         let (key, workers) = (bootstrap.hash_key(), bootstrap.workers());
-        Self {
+        Ok(Self {
             rounds: Rounds::new(key, workers, Receiver { trees: 0 }, [Some(bits), nibbles]),
             entries: [Stock::new(), Stock::new()],
             choices: Stock::new(),
             pads: Stock::new(),
-        }
+        })
+    }
+
+    /// Bytes of sums for the next `n` OTs of a kind.
+    #[must_use]
+    pub fn sums_len(&self, kind: OtKind, n: usize) -> usize {
+        let left = match kind {
+            OtKind::OneOf16 => self.entries[0].left(),
+            OtKind::RandomOt => self.pads.left(),
+        };
+        self.rounds.message_len(kind, n.saturating_sub(left))
     }
 
     /// A batch of one-of-sixteen OTs.
@@ -206,10 +225,13 @@ impl FerretReceiver {
             });
     }
 
-    /// Checks the sums for `n` OTs of a kind, and that it was set up.
-    fn check(&self, kind: OtKind, n: usize, sums: &[u8]) -> Result<(), OtError> {
-        self.rounds.check_set_up(kind)?;
-        check_len("sums of trees", self.message_len(kind, n), sums.len())
+    /// The sums for `n` OTs of a kind, if there are any.
+    fn sums(&self, kind: OtKind, n: usize, wire: &mut dyn Wire) -> Result<Vec<u8>, OtError> {
+        let (len, mut sums) = (self.sums_len(kind, n), Vec::new());
+        if len > 0 {
+            wire.recv(len, &mut sums)?;
+        }
+        Ok(sums)
     }
 }
 
@@ -228,26 +250,18 @@ fn take_choices(v: &[u128; GROUP], u: &mut [u8]) {
 }
 
 impl OtReceiverEngine for FerretReceiver {
-    fn message_len(&self, kind: OtKind, n: usize) -> usize {
-        let left = match kind {
-            OtKind::OneOf16 => self.entries[0].left(),
-            OtKind::RandomOt => self.pads.left(),
-        };
-        self.rounds.message_len(kind, n.saturating_sub(left))
-    }
-
     fn one_of_16(
         &mut self,
         n: usize,
-        received: &[u8],
-        _sent: &mut Vec<u8>,
+        wire: &mut dyn Wire,
         omega: &mut [u8],
         pads: &mut [u8],
     ) -> Result<(), OtError> {
         check_len("omega of one-of-sixteen OTs", n, omega.len())?;
         check_len("pads of one-of-sixteen OTs", n, pads.len())?;
-        self.check(OtKind::OneOf16, n, received)?;
-        let (mut sums, mut missing) = (Sums::Learn(received), n);
+        self.rounds.check_set_up(OtKind::OneOf16)?;
+        let sums = self.sums(OtKind::OneOf16, n, wire)?;
+        let (mut sums, mut missing) = (Sums::Learn(&sums), n);
         while missing > 0 {
             if self.entries[0].left() == 0 {
                 self.make_entries(&mut sums);
@@ -265,16 +279,15 @@ impl OtReceiverEngine for FerretReceiver {
         &mut self,
         n: usize,
         bits: u32,
-        received: &[u8],
-        _sent: &mut Vec<u8>,
+        wire: &mut dyn Wire,
         choices: &mut [u8],
         pads: &mut [u32],
     ) -> Result<(), OtError> {
         check_len("choices of random OTs", n, choices.len())?;
         check_len("pads of random OTs", n, pads.len())?;
         let mask = pad_mask(bits)?;
-        self.check(OtKind::RandomOt, n, received)?;
-        let (mut sums, mut missing) = (Sums::Learn(received), n);
+        let sums = self.sums(OtKind::RandomOt, n, wire)?;
+        let (mut sums, mut missing) = (Sums::Learn(&sums), n);
         while missing > 0 {
             if self.pads.left() == 0 {
                 self.make_pads(&mut sums);

@@ -9,12 +9,13 @@ use super::stock::Stock;
 use super::tree::{self, Grower, Leaves};
 use super::{
     CHOICE, GROUP, Party, Public, ROOTS, Round, Rounds, Sums, TWEAK, clear_choices,
-    last_level_pads, seeds, split_seeds, start_len, tree_blocks,
+    last_level_pads, seeds, split_seeds, tree_blocks,
 };
+use crate::Wire;
 use crate::aes::AesKey;
 use crate::engine::{OtKind, OtSenderEngine};
 use crate::error::{OtError, check_len};
-use crate::softspoken::{OtSender, pad_mask, random_ot_len};
+use crate::softspoken::{OtSender, pad_mask};
 
 /// Ferret sender: Delta and shares w = v + u*Delta, with [`CHOICE`] in them.
 ///
@@ -127,28 +128,24 @@ impl FerretSender {
     /// roots. With `tables` there will be one-of-sixteen OTs, too.
     ///
     /// # Errors
-    /// [`OtError::Length`] when there are not [`start_len`] bytes of the receiver's corrections.
+    /// Those of the wire.
     pub fn start(
         mut bootstrap: OtSender,
         tables: bool,
-        corrections: &[u8],
+        wire: &mut dyn Wire,
         rng: &mut impl CryptoRng,
     ) -> Result<Self, OtError> {
-        check_len(
-            "corrections of a set-up",
-            start_len(tables),
-            corrections.len(),
-        )?;
-        let (of_bits, of_nibbles) = corrections.split_at(random_ot_len(seeds(false)));
         let mut bits = Zeroizing::new(vec![0; seeds(false)]);
-        bootstrap.vole_f2(of_bits, &mut bits);
+        bootstrap.vole_f2(wire, &mut bits)?;
         clear_choices(&mut bits);
-        let nibbles = tables.then(|| {
+        let nibbles = if tables {
             let mut w = Zeroizing::new(vec![0; seeds(true)]);
-            bootstrap.vole_f16(of_nibbles, &mut w);
+            bootstrap.vole_f16(wire, &mut w)?;
             clear_choices(&mut w);
-            w
-        });
+            Some(w)
+        } else {
+            None
+        };
         let mut multiples = Zeroizing::new(*bootstrap.multiples());
         for (x, multiple) in (0..).zip(multiples.iter_mut()) {
             *multiple = *multiple & !CHOICE | x;
@@ -169,6 +166,16 @@ impl FerretSender {
             tables: Stock::new(),
             pads: [Stock::new(), Stock::new()],
         })
+    }
+
+    /// Bytes of sums for the next `n` OTs of a kind.
+    #[must_use]
+    pub fn sums_len(&self, kind: OtKind, n: usize) -> usize {
+        let left = match kind {
+            OtKind::OneOf16 => self.tables.left(),
+            OtKind::RandomOt => self.pads[0].left(),
+        };
+        self.rounds.message_len(kind, n.saturating_sub(left))
     }
 
     /// A batch of one-of-sixteen OTs.
@@ -208,26 +215,25 @@ impl FerretSender {
     }
 }
 
-impl OtSenderEngine for FerretSender {
-    fn message_len(&self, kind: OtKind, n: usize) -> usize {
-        let left = match kind {
-            OtKind::OneOf16 => self.tables.left(),
-            OtKind::RandomOt => self.pads[0].left(),
-        };
-        self.rounds.message_len(kind, n.saturating_sub(left))
+/// Sends sums, if there are any.
+fn tell(sums: &[u8], wire: &mut dyn Wire) -> Result<(), OtError> {
+    if sums.is_empty() {
+        return Ok(());
     }
+    wire.send(sums)
+}
 
+impl OtSenderEngine for FerretSender {
     fn one_of_16(
         &mut self,
         n: usize,
-        received: &[u8],
-        sent: &mut Vec<u8>,
+        wire: &mut dyn Wire,
         mut pads: &mut [u16],
     ) -> Result<(), OtError> {
-        check_len("message of the receiver", 0, received.len())?;
         check_len("pads of one-of-sixteen OTs", n, pads.len())?;
         self.rounds.check_set_up(OtKind::OneOf16)?;
-        let mut sums = Sums::Tell(sent);
+        let mut sent = Vec::new();
+        let mut sums = Sums::Tell(&mut sent);
         while !pads.is_empty() {
             if self.tables.left() == 0 {
                 self.make_tables(&mut sums);
@@ -236,22 +242,21 @@ impl OtSenderEngine for FerretSender {
             self.tables.take(now);
             pads = later;
         }
-        Ok(())
+        tell(&sent, wire)
     }
 
     fn random_ot(
         &mut self,
         n: usize,
         bits: u32,
-        received: &[u8],
-        sent: &mut Vec<u8>,
+        wire: &mut dyn Wire,
         mut pads: [&mut [u32]; 2],
     ) -> Result<(), OtError> {
         let mask = pad_mask(bits)?;
-        check_len("message of the receiver", 0, received.len())?;
         check_len("pads of choice 0", n, pads[0].len())?;
         check_len("pads of choice 1", n, pads[1].len())?;
-        let (mut sums, mut missing) = (Sums::Tell(sent), n);
+        let mut sent = Vec::new();
+        let (mut sums, mut missing) = (Sums::Tell(&mut sent), n);
         while missing > 0 {
             if self.pads[0].left() == 0 {
                 self.make_pads(&mut sums);
@@ -264,7 +269,7 @@ impl OtSenderEngine for FerretSender {
             }
             missing -= count;
         }
-        Ok(())
+        tell(&sent, wire)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Batches are independent of each other: streams and tweaks are indexed by the number of the chunk in the connection, and
 //! so threads may take batches in any order.
 
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 
 use blindread_pool::Workers;
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -188,8 +188,16 @@ impl Keys {
     }
 }
 
+/// The batches of so many chunks.
+pub(super) fn batches(chunks: usize, planes: usize) -> impl Iterator<Item = Range<usize>> + Send {
+    let size = batch_chunks(planes);
+    (0..chunks)
+        .step_by(size)
+        .map(move |start| start..chunks.min(start + size))
+}
+
 /// Where in a batch of `n` OTs chunk `index` lies.
-pub(super) fn range_of(index: usize, n: usize) -> std::ops::Range<usize> {
+pub(super) fn range_of(index: usize, n: usize) -> Range<usize> {
     index * CHUNK..n.min((index + 1) * CHUNK)
 }
 

@@ -4,10 +4,11 @@ use blindread_pool::Workers;
 use zeroize::ZeroizeOnDrop;
 
 use super::expand::{
-    KINDS, Keys, Kind, Nibble, OneOf4, RandomOt, Scratch, TWEAK, batch_chunks, chunk_len,
-    one_of_16_len, pad_mask, random_ot_len, range_of,
+    KINDS, Keys, Kind, Nibble, OneOf4, RandomOt, Scratch, TWEAK, batch_chunks, batches, chunk_len,
+    pad_mask, range_of,
 };
-use crate::engine::{OtKind, OtReceiverEngine};
+use crate::Wire;
+use crate::engine::OtReceiverEngine;
 use crate::error::{OtError, check_len};
 use crate::planes::{self, CHUNK, ROW_LEN};
 use crate::softspoken::TREES;
@@ -86,24 +87,34 @@ impl OtReceiver {
     }
 
     /// As many u in F_2 and shares v, not hashed, as there is room for.
-    pub(crate) fn vole_f2(&mut self, corrections: &mut Vec<u8>, u: &mut [u8], v: &mut [u128]) {
-        self.vole::<1, RandomOt>(corrections, u, v);
+    pub(crate) fn vole_f2(
+        &mut self,
+        wire: &mut dyn Wire,
+        u: &mut [u8],
+        v: &mut [u128],
+    ) -> Result<(), OtError> {
+        self.vole::<1, RandomOt>(wire, u, v)
     }
 
     /// As many u in F_16 and shares v, not hashed, as there is room for.
-    pub(crate) fn vole_f16(&mut self, corrections: &mut Vec<u8>, u: &mut [u8], v: &mut [u128]) {
-        self.vole::<4, Nibble>(corrections, u, v);
+    pub(crate) fn vole_f16(
+        &mut self,
+        wire: &mut dyn Wire,
+        u: &mut [u8],
+        v: &mut [u128],
+    ) -> Result<(), OtError> {
+        self.vole::<4, Nibble>(wire, u, v)
     }
 
     fn vole<const PLANES: usize, K: Kind<PLANES>>(
         &mut self,
-        corrections: &mut Vec<u8>,
+        wire: &mut dyn Wire,
         u: &mut [u8],
         v: &mut [u128],
-    ) {
-        self.correlate::<PLANES, K, _>(corrections, u, v, |_, _, blocks, v| {
+    ) -> Result<(), OtError> {
+        self.correlate::<PLANES, K, _>(wire, u, v, |_, _, blocks, v| {
             v.copy_from_slice(&blocks[..v.len()]);
-        });
+        })
     }
 
     /// The public key of the hash.
@@ -115,17 +126,17 @@ impl OtReceiver {
     /// and its part of `out`.
     fn correlate<const PLANES: usize, K: Kind<PLANES>, T: Send>(
         &mut self,
-        corrections: &mut Vec<u8>,
+        wire: &mut dyn Wire,
         u: &mut [u8],
         out: &mut [T],
         deliver: impl Fn(&Keys, u64, &mut [u128; CHUNK], &mut [T]) + Sync,
-    ) {
+    ) -> Result<(), OtError> {
         let chunks = out.len().div_ceil(CHUNK);
         let size = batch_chunks(PLANES) * CHUNK;
         let batches = u.chunks_mut(size).zip(out.chunks_mut(size));
         self.extend::<PLANES, K, _>(
             chunks,
-            corrections,
+            wire,
             batches,
             |keys, tweak, scratch, batch, index| {
                 let (u, out) = batch;
@@ -134,7 +145,7 @@ impl OtReceiver {
                 planes::elements(rows, &mut u[range.clone()]);
                 deliver(keys, tweak, &mut scratch.blocks, &mut out[range]);
             },
-        );
+        )
     }
 
     /// `chunks` chunks of OTs, batch by batch, with the room for the results of each in `out`. For each chunk, in order,
@@ -143,111 +154,92 @@ impl OtReceiver {
     fn extend<const PLANES: usize, K: Kind<PLANES>, O: Send>(
         &mut self,
         chunks: usize,
-        corrections: &mut Vec<u8>,
+        wire: &mut dyn Wire,
         out: impl Iterator<Item = O> + Send,
         deliver: impl Fn(&Keys, u64, &mut Scratch, &mut O, usize) + Sync,
-    ) {
-        let begin = corrections.len();
-        corrections.resize(begin + chunks * chunk_len(PLANES), 0);
-        let (keys, first) = (&self.keys, self.used[K::COUNTER]);
-        let size = batch_chunks(PLANES);
-        let batches = corrections[begin..]
-            .chunks_mut(size * chunk_len(PLANES))
+    ) -> Result<(), OtError> {
+        let (keys, used) = (&self.keys, self.used[K::COUNTER]);
+        let batches = batches(chunks, PLANES)
             .zip(out)
-            .enumerate();
-        let work = |scratch: &mut Scratch, (index, (message, mut out)): (usize, (&mut [u8], O))| {
-            let first = first + (index * size) as u64;
-            let count = message.len() / chunk_len(PLANES);
-            batch::<PLANES, K>(keys, scratch, first, message);
-            for index in 0..count {
-                scratch.transpose(keys, index);
-                let tweak = (first + index as u64) * CHUNK as u64;
-                deliver(keys, tweak, scratch, &mut out, index);
-            }
-        };
-        self.workers.each_with(&mut self.scratch, batches, work);
+            .map(|(batch, out)| (batch, out, Vec::new()));
+        self.workers.stream_once(
+            &mut self.scratch,
+            wire,
+            batches,
+            |_, _| Ok(()),
+            |scratch, (range, out, corrections)| {
+                let first = used + range.start as u64;
+                corrections.resize(range.len() * chunk_len(PLANES), 0);
+                batch::<PLANES, K>(keys, scratch, first, corrections);
+                for index in 0..range.len() {
+                    scratch.transpose(keys, index);
+                    let tweak = (first + index as u64) * CHUNK as u64;
+                    deliver(keys, tweak, scratch, out, index);
+                }
+                Ok(())
+            },
+            |wire, (_, _, corrections)| wire.send(corrections),
+        )?;
         self.used[K::COUNTER] += chunks as u64;
+        Ok(())
     }
 }
 
 impl OtReceiverEngine for OtReceiver {
-    fn message_len(&self, kind: OtKind, n: usize) -> usize {
-        match kind {
-            OtKind::RandomOt => random_ot_len(n),
-            OtKind::OneOf16 => one_of_16_len(n),
-        }
-    }
-
     fn one_of_16(
         &mut self,
         n: usize,
-        received: &[u8],
-        corrections: &mut Vec<u8>,
+        wire: &mut dyn Wire,
         omega: &mut [u8],
         pads: &mut [u8],
     ) -> Result<(), OtError> {
-        check_len("message of the sender", 0, received.len())?;
         check_len("omega of one-of-sixteen OTs", n, omega.len())?;
         check_len("pads of one-of-sixteen OTs", n, pads.len())?;
         let size = batch_chunks(2) * CHUNK / 2;
         let batches = omega.chunks_mut(size).zip(pads.chunks_mut(size));
         let chunks = 2 * n.div_ceil(CHUNK);
-        self.extend::<2, OneOf4, _>(
-            chunks,
-            corrections,
-            batches,
-            |keys, _, scratch, batch, index| {
-                let Scratch {
-                    blocks,
-                    other,
-                    first,
-                    ..
-                } = scratch;
-                keys.pick.mmo(keys.backend, &mut blocks[..]);
-                if index % 2 == 0 {
-                    std::mem::swap(blocks, other);
-                    return;
-                }
-                let range = range_of(index / 2, batch.0.len());
-                let (omega, pads) = (&mut batch.0[range.clone()], &mut batch.1[range]);
-                let rows = first.as_chunks::<2>().0;
-                let ([low, middle], [high, top]) = (rows[index], rows[index - 1]);
-                planes::elements(&[low, middle, high, top], omega);
-                for (((pad, omega), first), second) in
-                    pads.iter_mut().zip(omega).zip(&other[..]).zip(&blocks[..])
-                {
-                    *pad = ((first ^ second) >> *omega) as u8 & 1;
-                }
-            },
-        );
-        Ok(())
+        self.extend::<2, OneOf4, _>(chunks, wire, batches, |keys, _, scratch, batch, index| {
+            let Scratch {
+                blocks,
+                other,
+                first,
+                ..
+            } = scratch;
+            keys.pick.mmo(keys.backend, &mut blocks[..]);
+            if index % 2 == 0 {
+                std::mem::swap(blocks, other);
+                return;
+            }
+            let range = range_of(index / 2, batch.0.len());
+            let (omega, pads) = (&mut batch.0[range.clone()], &mut batch.1[range]);
+            let rows = first.as_chunks::<2>().0;
+            let ([low, middle], [high, top]) = (rows[index], rows[index - 1]);
+            planes::elements(&[low, middle, high, top], omega);
+            for (((pad, omega), first), second) in
+                pads.iter_mut().zip(omega).zip(&other[..]).zip(&blocks[..])
+            {
+                *pad = ((first ^ second) >> *omega) as u8 & 1;
+            }
+        })
     }
 
     fn random_ot(
         &mut self,
         n: usize,
         bits: u32,
-        received: &[u8],
-        corrections: &mut Vec<u8>,
+        wire: &mut dyn Wire,
         choices: &mut [u8],
         pads: &mut [u32],
     ) -> Result<(), OtError> {
-        check_len("message of the sender", 0, received.len())?;
         check_len("choices of random OTs", n, choices.len())?;
         check_len("pads of random OTs", n, pads.len())?;
         let mask = pad_mask(bits)?;
-        self.correlate::<1, RandomOt, _>(
-            corrections,
-            choices,
-            pads,
-            |keys, tweak, blocks, pads| {
-                keys.hash.tmmo(keys.backend, TWEAK, tweak, blocks);
-                for (pad, hash) in pads.iter_mut().zip(blocks) {
-                    *pad = *hash as u32 & mask;
-                }
-            },
-        );
-        Ok(())
+        self.correlate::<1, RandomOt, _>(wire, choices, pads, |keys, tweak, blocks, pads| {
+            keys.hash.tmmo(keys.backend, TWEAK, tweak, blocks);
+            for (pad, hash) in pads.iter_mut().zip(blocks) {
+                *pad = *hash as u32 & mask;
+            }
+        })
     }
 }
 
@@ -275,7 +267,7 @@ impl OtReceiver {
         let mut v = Vec::new();
         for index in 0..count {
             scratch.transpose(&self.keys, index);
-            v.extend_from_slice(&*scratch.blocks);
+            v.extend_from_slice(&scratch.blocks[..]);
         }
         (u, v)
     }

@@ -4,10 +4,11 @@ use blindread_pool::Workers;
 use zeroize::ZeroizeOnDrop;
 
 use super::expand::{
-    KINDS, Keys, Kind, Nibble, OneOf4, RandomOt, Scratch, TWEAK, batch_chunks, chunk_len,
-    one_of_16_len, pad_mask, random_ot_len, range_of,
+    KINDS, Keys, Kind, Nibble, OneOf4, RandomOt, Scratch, TWEAK, batch_chunks, batches, chunk_len,
+    pad_mask, range_of,
 };
-use crate::engine::{OtKind, OtSenderEngine};
+use crate::Wire;
+use crate::engine::OtSenderEngine;
 use crate::error::{OtError, check_len};
 use crate::planes::{self, CHUNK, ROW_LEN};
 #[cfg(test)]
@@ -99,22 +100,27 @@ impl OtSender {
     }
 
     /// As many shares w for u in F_2, not hashed, as there is room for.
-    pub(crate) fn vole_f2(&mut self, corrections: &[u8], w: &mut [u128]) {
-        self.vole::<1, RandomOt>(corrections, w);
+    pub(crate) fn vole_f2(&mut self, wire: &mut dyn Wire, w: &mut [u128]) -> Result<(), OtError> {
+        self.vole::<1, RandomOt>(wire, w)
     }
 
     /// As many shares w for u in F_16, not hashed, as there is room for.
-    pub(crate) fn vole_f16(&mut self, corrections: &[u8], w: &mut [u128]) {
-        self.vole::<4, Nibble>(corrections, w);
+    pub(crate) fn vole_f16(&mut self, wire: &mut dyn Wire, w: &mut [u128]) -> Result<(), OtError> {
+        self.vole::<4, Nibble>(wire, w)
     }
 
-    fn vole<const PLANES: usize, K: Kind<PLANES>>(&mut self, corrections: &[u8], w: &mut [u128]) {
+    fn vole<const PLANES: usize, K: Kind<PLANES>>(
+        &mut self,
+        wire: &mut dyn Wire,
+        w: &mut [u128],
+    ) -> Result<(), OtError> {
+        let chunks = w.len().div_ceil(CHUNK);
         let batches = w.chunks_mut(batch_chunks(PLANES) * CHUNK);
-        self.extend::<PLANES, K, _>(corrections, batches, |_, scratch, w, index| {
+        self.extend::<PLANES, K, _>(chunks, wire, batches, |_, scratch, w, index| {
             let range = range_of(index, w.len());
             let w = &mut w[range];
             w.copy_from_slice(&scratch.blocks[..w.len()]);
-        });
+        })
     }
 
     /// Entry x is x*Delta.
@@ -127,61 +133,57 @@ impl OtSender {
         self.keys.hash.round_keys[0]
     }
 
-    /// The OTs of these corrections, batch by batch, with the room for the results of each in `out`. For each chunk,
-    /// in order, `deliver` gets its shares w in the scratch's blocks, its batch's room and its number in the batch.
+    /// `chunks` chunks of OTs, batch by batch, with the room for the results of each in `out`. For each chunk, in order,
+    /// `deliver` gets its shares w in the scratch's blocks, its batch's room and its number in the batch.
     fn extend<const PLANES: usize, K: Kind<PLANES>, O: Send>(
         &mut self,
-        corrections: &[u8],
+        chunks: usize,
+        wire: &mut dyn Wire,
         out: impl Iterator<Item = O> + Send,
         deliver: impl Fn(&Hashing<'_>, &mut Scratch, &mut O, usize) + Sync,
-    ) {
-        let (keys, first) = (&self.keys, self.used[K::COUNTER]);
-        let (multiples, size) = (&self.multiples, batch_chunks(PLANES));
-        let batches = corrections
-            .chunks(size * chunk_len(PLANES))
+    ) -> Result<(), OtError> {
+        let (keys, multiples) = (&self.keys, &self.multiples);
+        let used = self.used[K::COUNTER];
+        let batches = batches(chunks, PLANES)
             .zip(out)
-            .enumerate();
-        let work = |scratch: &mut Scratch, (index, (message, mut out)): (usize, (&[u8], O))| {
-            let first = first + (index * size) as u64;
-            batch::<PLANES, K>(keys, multiples[1], scratch, first, message);
-            for index in 0..message.len() / chunk_len(PLANES) {
-                scratch.transpose(keys, index);
-                let hashing = Hashing {
-                    keys,
-                    multiples,
-                    tweak: (first + index as u64) * CHUNK as u64,
-                };
-                deliver(&hashing, scratch, &mut out, index);
-            }
-        };
-        self.workers.each_with(&mut self.scratch, batches, work);
-        self.used[K::COUNTER] += (corrections.len() / chunk_len(PLANES)) as u64;
+            .map(|(batch, out)| (batch, out, Vec::new()));
+        self.workers.stream_once(
+            &mut self.scratch,
+            wire,
+            batches,
+            |wire, (range, _, corrections)| wire.recv(range.len() * chunk_len(PLANES), corrections),
+            |scratch, (range, out, corrections)| {
+                let first = used + range.start as u64;
+                batch::<PLANES, K>(keys, multiples[1], scratch, first, corrections);
+                for index in 0..range.len() {
+                    scratch.transpose(keys, index);
+                    let hashing = Hashing {
+                        keys,
+                        multiples,
+                        tweak: (first + index as u64) * CHUNK as u64,
+                    };
+                    deliver(&hashing, scratch, out, index);
+                }
+                Ok(())
+            },
+            |_, _| Ok(()),
+        )?;
+        self.used[K::COUNTER] += chunks as u64;
+        Ok(())
     }
 }
 
 impl OtSenderEngine for OtSender {
-    fn message_len(&self, kind: OtKind, n: usize) -> usize {
-        match kind {
-            OtKind::RandomOt => random_ot_len(n),
-            OtKind::OneOf16 => one_of_16_len(n),
-        }
-    }
-
     fn one_of_16(
         &mut self,
         n: usize,
-        corrections: &[u8],
-        _sent: &mut Vec<u8>,
+        wire: &mut dyn Wire,
         pads: &mut [u16],
     ) -> Result<(), OtError> {
-        check_len(
-            "corrections of one-of-sixteen OTs",
-            one_of_16_len(n),
-            corrections.len(),
-        )?;
         check_len("pads of one-of-sixteen OTs", n, pads.len())?;
         let batches = pads.chunks_mut(batch_chunks(2) * CHUNK / 2);
-        self.extend::<2, OneOf4, _>(corrections, batches, |hashing, scratch, pads, index| {
+        let chunks = 2 * n.div_ceil(CHUNK);
+        self.extend::<2, OneOf4, _>(chunks, wire, batches, |hashing, scratch, pads, index| {
             let Scratch { blocks, other, .. } = scratch;
             if index % 2 == 0 {
                 std::mem::swap(blocks, other);
@@ -191,29 +193,23 @@ impl OtSenderEngine for OtSender {
             let multiples = F4.map(|x| hashing.multiples[x]);
             keys.pick
                 .mmo_bits_of_4_by_4(keys.backend, other, blocks, &multiples, &mut pads[range]);
-        });
-        Ok(())
+        })
     }
 
     fn random_ot(
         &mut self,
         n: usize,
         bits: u32,
-        corrections: &[u8],
-        _sent: &mut Vec<u8>,
+        wire: &mut dyn Wire,
         [pads0, pads1]: [&mut [u32]; 2],
     ) -> Result<(), OtError> {
         let mask = pad_mask(bits)?;
-        check_len(
-            "corrections of random OTs",
-            random_ot_len(n),
-            corrections.len(),
-        )?;
         check_len("pads of choice 0", n, pads0.len())?;
         check_len("pads of choice 1", n, pads1.len())?;
         let size = batch_chunks(1) * CHUNK;
         let batches = pads0.chunks_mut(size).zip(pads1.chunks_mut(size));
-        self.extend::<1, RandomOt, _>(corrections, batches, |hashing, scratch, out, index| {
+        let chunks = n.div_ceil(CHUNK);
+        self.extend::<1, RandomOt, _>(chunks, wire, batches, |hashing, scratch, out, index| {
             let Scratch { blocks, other, .. } = scratch;
             let range = range_of(index, out.0.len());
             for (other, block) in other.iter_mut().zip(blocks.iter()) {
@@ -226,8 +222,7 @@ impl OtSenderEngine for OtSender {
                     *pad = *hash as u32 & mask;
                 }
             }
-        });
-        Ok(())
+        })
     }
 }
 
@@ -261,7 +256,7 @@ impl OtSender {
         let mut w = Vec::new();
         for index in 0..batch_chunks(PLANES) {
             scratch.transpose(&self.keys, index);
-            w.extend_from_slice(&*scratch.blocks);
+            w.extend_from_slice(&scratch.blocks[..]);
         }
         (w, self.multiples)
     }

@@ -85,14 +85,14 @@ fn wrong_random_ots(
 ) -> Vec<usize> {
     let (mut corrections, mut choices, mut pads) = (Vec::new(), vec![0; n], vec![0; n]);
     receiver
-        .random_ot(n, 32, &[], &mut corrections, &mut choices, &mut pads)
+        .random_ot(n, 32, &mut corrections, &mut choices, &mut pads)
         .unwrap();
     if let Some(at) = flip {
         corrections[at] ^= 0xff;
     }
     let (mut pads0, mut pads1) = (vec![0; n], vec![0; n]);
     sender
-        .random_ot(n, 32, &corrections, &mut vec![], [&mut pads0, &mut pads1])
+        .random_ot(n, 32, &mut &corrections[..], [&mut pads0, &mut pads1])
         .unwrap();
     (0..n)
         .filter(|&k| pads[k] != [pads0[k], pads1[k]][usize::from(choices[k])])
@@ -122,14 +122,14 @@ fn one_of_16_flipped_correction_byte_spoils_about_half_of_its_pads() {
     let n = 256 * 40;
     let (mut corrections, mut omega, mut pads) = (Vec::new(), vec![0; n], vec![0; n]);
     receiver
-        .one_of_16(n, &[], &mut corrections, &mut omega, &mut pads)
+        .one_of_16(n, &mut corrections, &mut omega, &mut pads)
         .unwrap();
     for chunk in corrections.chunks_mut(one_of_16_len(256)) {
         chunk[(tree - 1) * 64 + 38] ^= 0xff;
     }
     let mut tables = vec![0; n];
     sender
-        .one_of_16(n, &corrections, &mut vec![], &mut tables)
+        .one_of_16(n, &mut &corrections[..], &mut tables)
         .unwrap();
     let wrong: Vec<usize> = (0..n)
         .filter(|&k| tables[k] >> omega[k] & 1 != u16::from(pads[k]))
@@ -155,10 +155,10 @@ fn backends_of_both_parties_differ_results_agree() {
         let (mut corrections, mut omega, mut pads, mut tables) =
             (Vec::new(), [0; 700], [0; 700], [0; 700]);
         receiver
-            .one_of_16(700, &[], &mut corrections, &mut omega, &mut pads)
+            .one_of_16(700, &mut corrections, &mut omega, &mut pads)
             .unwrap();
         sender
-            .one_of_16(700, &corrections, &mut vec![], &mut tables)
+            .one_of_16(700, &mut &corrections[..], &mut tables)
             .unwrap();
         assert!((0..700).all(|k| tables[k] >> omega[k] & 1 == u16::from(pads[k])));
     }
@@ -172,10 +172,10 @@ fn streams_of_kinds_calls_and_setups_all_differ() {
         for _ in 0..2 {
             let mut corrections = Vec::new();
             receiver
-                .random_ot(256, 32, &[], &mut corrections, &mut [0; 256], &mut [0; 256])
+                .random_ot(256, 32, &mut corrections, &mut [0; 256], &mut [0; 256])
                 .unwrap();
             receiver
-                .one_of_16(256, &[], &mut corrections, &mut [0; 256], &mut [0; 256])
+                .one_of_16(256, &mut corrections, &mut [0; 256], &mut [0; 256])
                 .unwrap();
             streams.extend(corrections.chunks(32).map(<[u8]>::to_vec));
         }
