@@ -14,13 +14,14 @@ use crate::ahead::{Ahead, Wanted};
 use crate::carry;
 use crate::channel::{Channel, Kind, Phase};
 use crate::error::ProtocolError;
+use crate::lanes::{Kept, Online};
 use crate::max_pool;
 use crate::model::{Checked, LinearParameters, Parameters};
 use crate::options::SessionOptions;
 use crate::ot::Engines;
 use crate::plan::Plan;
 use crate::program::{MaxPool, Program, Relu, Step, StepId, ring_mask};
-use crate::relu::{Channels, Compares, DeveloperOffline};
+use crate::relu::{Channels, Compares, DeveloperOffline, Spent};
 use crate::secret::Secret;
 use crate::shares::{Share, Shares};
 use crate::truncate::Truncation;
@@ -37,6 +38,9 @@ pub struct Session {
     engines: Engines,
     /// Erased memory for the shares of the next inference.
     spare: Vec<Vec<u32>>,
+    /// What is left of the last ticket that was spent, for the next one.
+    spent: Spent,
+    kept: Kept,
 }
 
 enum Prepared {
@@ -155,6 +159,8 @@ impl Session {
             workers: options.workers,
             engines,
             spare: Vec::new(),
+            spent: Spent::default(),
+            kept: Kept::default(),
         })
     }
 
@@ -190,6 +196,7 @@ impl Session {
                 ots: &mut self.engines,
                 workers: &self.workers,
                 ahead: &mut ahead,
+                spent: &mut self.spent,
             };
             let prepared = if let Step::Linear(_) = step {
                 let secrets = (*self.secrets).as_ref();
@@ -238,14 +245,21 @@ impl Session {
         let plan = self.plan.clone();
         let program = plan.program();
         let workers = &self.workers;
+        self.spent = Spent::default();
+        let spent = &mut self.spent;
+        let mut on = Online {
+            ch,
+            workers,
+            kept: &mut self.kept,
+        };
         let mut shares = Shares::new(&plan, workers, std::mem::take(&mut self.spare));
         for (id, (step, prepared)) in program.steps().iter().zip(ticket.steps).enumerate() {
-            ch.enter(Phase::Online, id);
+            on.ch.enter(Phase::Online, id);
             match (step, prepared) {
                 (Step::Input(s), _) => {
                     let value = program.value(s.out);
                     let mut masked = vec![0; value.len()];
-                    wire::recv_words(ch, Kind::MaskedInput, &mut masked, value.ring_bits)?;
+                    wire::recv_words(on.ch, Kind::MaskedInput, &mut masked, value.ring_bits)?;
                     shares.set(s.out, masked);
                 }
                 (Step::Linear(s), Prepared::Linear(prepared)) => {
@@ -257,10 +271,11 @@ impl Session {
                     let share = linear(workers, parameters, prepared, input, mask);
                     shares.set(s.out, share);
                 }
-                (Step::Truncate(s), Prepared::Exchanges(_, Some(truncate))) => {
+                (Step::Truncate(s), Prepared::Exchanges(_, Some(mut truncate))) => {
                     let mut y = shares.consume(id, s.input)?;
-                    truncate.evaluate(ch, workers, &mut y)?;
+                    truncate.evaluate(&mut on, &mut y)?;
                     shares.set(s.out, y);
+                    spent.truncates.push_back(truncate);
                 }
                 (Step::Relu(s) | Step::ReluClipped(s), Prepared::Exchanges(relus, extension)) => {
                     let len = program.value(s.out).len();
@@ -276,23 +291,28 @@ impl Session {
                             (twice, false)
                         }
                     };
-                    for relu in relus {
+                    for mut relu in relus {
                         let input = if apart {
                             Some(&shares.get(s.input)?[..])
                         } else {
                             None
                         };
                         let parameters = self.parameters.step(id);
-                        evaluate_relu(ch, workers, relu, parameters, (program, s), input, &mut y)?;
+                        let step = (program, s);
+                        evaluate_relu(&mut on, &mut *relu, parameters, step, input, &mut y)?;
+                        spent.relus.push_back(relu);
                     }
-                    if let Some(extension) = extension {
-                        extension.evaluate(ch, workers, &mut y)?;
+                    if let Some(mut extension) = extension {
+                        extension.evaluate(&mut on, &mut y)?;
+                        spent.truncates.push_back(extension);
                     }
                     shares.set(s.out, y);
                 }
-                (Step::MaxPool(s), Prepared::Exchanges(relus, _)) => {
+                (Step::MaxPool(s), Prepared::Exchanges(mut relus, _)) => {
                     let input = shares.consume(id, s.input)?;
-                    let share = evaluate_max_pool(ch, &plan, s, relus, input, &mut shares)?;
+                    let share =
+                        evaluate_max_pool(&mut on, &plan, s, &mut relus, input, &mut shares)?;
+                    spent.relus.extend(relus);
                     shares.set(s.out, share);
                 }
                 (Step::Output(s), _) => {
@@ -305,14 +325,14 @@ impl Session {
                                 & value.mask()
                         })
                         .collect();
-                    wire::send_words(ch, Kind::Output, &noisy, value.ring_bits)?;
+                    wire::send_words(on.ch, Kind::Output, &noisy, value.ring_bits)?;
                 }
                 _ => shares.apply_local(id)?,
             }
             shares.retire(id);
         }
         self.spare = shares.into_spare();
-        ch.flush()?;
+        on.ch.flush()?;
         Ok(())
     }
 }
@@ -384,9 +404,8 @@ fn linear(
 
 /// The ReLU of `input`, or where there is none of what `y` holds; of a clipped one `y` holds its input twice.
 fn evaluate_relu(
-    ch: &mut dyn Channel,
-    workers: &Workers,
-    relu: Box<dyn Compares>,
+    on: &mut Online<'_>,
+    relu: &mut dyn Compares,
     parameters: &Checked,
     (program, step): (&Program, &Relu),
     input: Option<&[u32]>,
@@ -400,7 +419,7 @@ fn evaluate_relu(
                 threshold,
                 flip,
             };
-            relu.evaluate(ch, workers, input, y, &channels)?;
+            relu.evaluate(on, input, y, &channels)?;
         }
         Checked::ReluClipped { threshold, ceiling } => {
             let n = y.len() / 2;
@@ -412,7 +431,7 @@ fn evaluate_relu(
                 threshold: &thresholds,
                 flip: &vec![0; thresholds.len()],
             };
-            relu.evaluate(ch, workers, input, y, &channels)?;
+            relu.evaluate(on, input, y, &channels)?;
             let (first, second) = y.split_at_mut(n);
             let mask = ring_mask(step.product_bits(program));
             for (first, &second) in first.iter_mut().zip(&*second) {
@@ -430,16 +449,16 @@ fn evaluate_relu(
 }
 
 fn evaluate_max_pool(
-    ch: &mut dyn Channel,
+    on: &mut Online<'_>,
     plan: &Plan,
     step: &MaxPool,
-    relus: Vec<Box<dyn Compares>>,
+    relus: &mut [Box<dyn Compares>],
     mut source: Vec<u32>,
     shares: &mut Shares<'_>,
 ) -> Result<Vec<u32>, ProtocolError> {
     let value = plan.program().value(step.input);
-    let (workers, mask) = (shares.workers(), value.mask());
-    let mut relus = relus.into_iter();
+    let (workers, mask) = (on.workers, value.mask());
+    let mut relus = relus.iter_mut();
     for stage in max_pool::stages(value.shape, step) {
         let mut best = shares.fresh(stage.outputs());
         stage.begin(workers, &source, &mut best);
@@ -452,7 +471,7 @@ fn evaluate_max_pool(
                 threshold: &[0],
                 flip: &[0],
             };
-            relu.evaluate(ch, workers, None, &mut y, &all)?;
+            relu.evaluate(on, None, &mut y, &all)?;
             stage.update(workers, round, (&source, &y), mask, &mut best);
             shares.spare(y.into());
         }

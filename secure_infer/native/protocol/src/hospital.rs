@@ -4,6 +4,7 @@
 //! Online, [`Session::infer`] sends the masked X-ray and answers look-ups in the same order.
 //! A [`Ticket`] is moved into the walk that spends it and cannot be cloned, stored or spent twice.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use blindread_lattice::{HospitalSecret, Prg};
@@ -12,6 +13,7 @@ use blindread_ring::raster;
 
 use crate::channel::{Channel, Kind, Phase};
 use crate::error::ProtocolError;
+use crate::lanes::{Kept, Online};
 use crate::max_pool;
 use crate::options::SessionOptions;
 use crate::ot::Engines;
@@ -33,6 +35,9 @@ pub struct Session {
     engines: Engines,
     /// Memory of erased shares, for the next walk.
     spare: Vec<Vec<u32>>,
+    /// What is left of the last ticket that was spent, for the next one.
+    spent: VecDeque<Box<dyn Answers>>,
+    kept: Kept,
 }
 
 enum Prepared {
@@ -80,6 +85,8 @@ impl Session {
             workers: options.workers,
             engines,
             spare: Vec::new(),
+            spent: VecDeque::new(),
+            kept: Kept::default(),
         })
     }
 
@@ -123,6 +130,7 @@ impl Session {
                 workers: &self.workers,
                 prg: &mut prg,
                 space: &mut space,
+                spent: &mut self.spent,
             };
             let prepared = match step {
                 Step::Input(s) => {
@@ -166,6 +174,7 @@ impl Session {
         x: &[i32],
     ) -> Result<Vec<Vec<i64>>, ProtocolError> {
         let program = self.plan.program();
+        self.spent.clear();
         if x.len() != ticket.input_mask.len() {
             return Err(ProtocolError::Argument(format!(
                 "input: expected shape {:?}, got {} elements",
@@ -186,9 +195,16 @@ impl Session {
                 wire::send_words(ch, Kind::MaskedInput, &masked, value.ring_bits)?;
             }
             match prepared {
-                Prepared::Answers(vectors) => vectors
-                    .into_iter()
-                    .try_for_each(|vector| vector.answer(ch, &self.workers))?,
+                Prepared::Answers(vectors) => {
+                    for mut vector in vectors {
+                        vector.answer(&mut Online {
+                            ch: &mut *ch,
+                            workers: &self.workers,
+                            kept: &mut self.kept,
+                        })?;
+                        self.spent.push_back(vector);
+                    }
+                }
                 Prepared::Output(share) => {
                     let bits = program.value(step.inputs()[0]).ring_bits;
                     let mut theirs = vec![0; share.len()];

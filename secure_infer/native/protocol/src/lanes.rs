@@ -41,34 +41,34 @@ pub(crate) struct Lanes {
 /// wait for each other.
 const APART: usize = 128;
 
-/// Work space of one thread: one block, and memory of messages that were sent.
+/// Work space of one thread: one block, and memory of messages.
 #[repr(align(128))]
 pub(crate) struct Scratch<W> {
     pub(crate) bytes: Vec<u8>,
     pub(crate) tables: Vec<u16>,
     pub(crate) words: Vec<W>,
-    stock: Vec<Vec<u8>>,
+    vectors: Vec<Vec<u8>>,
 }
 
 impl<W: Word> Scratch<W> {
-    fn new() -> Self {
+    fn new(vectors: Vec<Vec<u8>>) -> Self {
         Self {
             bytes: block(),
             tables: block(),
             words: block(),
-            stock: Vec::new(),
+            vectors,
         }
     }
 
     /// An empty vector, if possible with the memory of one that was [kept](Self::keep).
     pub(crate) fn vector(&mut self) -> Vec<u8> {
-        self.stock.pop().unwrap_or_default()
+        self.vectors.pop().unwrap_or_default()
     }
 
     /// Keeps the memory of a vector that isn't needed any more.
     pub(crate) fn keep(&mut self, mut vector: Vec<u8>) {
         vector.clear();
-        self.stock.push(vector);
+        self.vectors.push(vector);
     }
 }
 
@@ -77,6 +77,41 @@ fn block<T: Clone + Default>() -> Vec<T> {
     let mut block = Vec::with_capacity(STEP + APART);
     block.resize(STEP, T::default());
     block
+}
+
+/// What an online step needs of its session.
+pub(crate) struct Online<'a> {
+    pub(crate) ch: &'a mut dyn Channel,
+    pub(crate) workers: &'a Workers,
+    pub(crate) kept: &'a mut Kept,
+}
+
+/// Memory of messages, of each thread: what it has used last is in its caches.
+#[derive(Default)]
+pub(crate) struct Kept(Vec<Vec<Vec<u8>>>);
+
+impl Online<'_> {
+    /// Passes lanes through the rounds of a protocol.
+    ///
+    /// # Errors
+    /// Those of the rounds.
+    pub(crate) fn exchange<W, L>(
+        &mut self,
+        lanes: impl IntoIterator<Item = L, IntoIter: Send>,
+        rounds: usize,
+    ) -> Result<(), ProtocolError>
+    where
+        W: Word,
+        L: for<'c> Rounds<dyn Channel + 'c, State = Scratch<W>, Error = ProtocolError>,
+    {
+        let Kept(kept) = &mut *self.kept;
+        kept.resize_with(self.workers.threads(), Vec::new);
+        let mut scratch: Vec<_> = kept.drain(..).map(Scratch::new).collect();
+        self.workers
+            .stream(&mut scratch, &mut *self.ch, lanes, rounds, DEPTH)?;
+        kept.extend(scratch.into_iter().map(|scratch| scratch.vectors));
+        Ok(())
+    }
 }
 
 impl Lanes {
@@ -112,24 +147,6 @@ impl Lanes {
         debug_assert_eq!(whole.len(), self.n);
         whole.chunks_mut(self.lane)
     }
-}
-
-/// Passes lanes through the rounds of a protocol.
-///
-/// # Errors
-/// Those of the rounds.
-pub(crate) fn exchange<'c, W, L>(
-    ch: &mut (dyn Channel + 'c),
-    workers: &Workers,
-    lanes: impl IntoIterator<Item = L, IntoIter: Send>,
-    rounds: usize,
-) -> Result<(), ProtocolError>
-where
-    W: Word,
-    L: Rounds<dyn Channel + 'c, State = Scratch<W>, Error = ProtocolError>,
-{
-    let mut scratch: Vec<_> = (0..workers.threads()).map(|_| Scratch::new()).collect();
-    workers.stream(&mut scratch, ch, lanes, rounds, DEPTH)
 }
 
 #[cfg(test)]

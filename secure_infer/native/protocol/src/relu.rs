@@ -7,20 +7,24 @@
 //! per chunk, two OTs, ell' bits.
 //! Security: semi-honest; see the parts. Offline material is used once and erased on drop.
 
+use std::collections::VecDeque;
+
 use blindread_lattice::Prg;
 use blindread_ot::Role;
 use blindread_pool::Workers;
 use blindread_ring::{Word, widened};
 
-use crate::ahead::{Ahead, Received, Sent, stripes};
+use crate::ahead::{Ahead, Received, Sent};
 use crate::carry::{self, Chunk};
 use crate::channel::{Channel, Kind};
 use crate::error::ProtocolError;
+use crate::lanes::Online;
 use crate::mux;
 use crate::ot::Engines;
 use crate::program::ring_mask;
 use crate::random;
 use crate::secret::Secret;
+use crate::truncate_flow::Truncates;
 use crate::wire;
 
 /// Elements whose offline messages are exchanged together: large enough for the network, small enough
@@ -35,6 +39,7 @@ mod evaluate;
 
 /// What H keeps for one vector of ReLUs; the ring elements in the smallest type that holds them.
 struct HospitalRelu<W: Word> {
+    window: [u32; 2],
     chunks: Vec<Chunk>,
     tables: Vec<Secret<u16>>,
     pads: Vec<Secret<u16>>,
@@ -61,27 +66,40 @@ struct DeveloperRelu<W: Word> {
 
 /// What H keeps for one vector, whatever the size of its words.
 pub(crate) trait Answers: Send {
-    /// Online: answers D's requests.
+    /// Offline: takes up what is kept for H's shares `y` of the values and `target` of the results.
+    ///
+    /// # Errors
+    /// Those of the channel, and malformed corrections.
+    fn prepare(
+        &mut self,
+        off: &mut HospitalOffline<'_>,
+        y: &[u32],
+        target: &[u32],
+    ) -> Result<(), ProtocolError>;
+
+    /// Online: answers D's requests. Nothing is kept any more.
     ///
     /// # Errors
     /// Those of the channel.
-    fn answer(
-        self: Box<Self>,
-        ch: &mut dyn Channel,
-        workers: &Workers,
-    ) -> Result<(), ProtocolError>;
+    fn answer(&mut self, on: &mut Online<'_>) -> Result<(), ProtocolError>;
 }
 
 /// What D keeps for one vector of ReLUs, whatever the size of its words.
 pub(crate) trait Compares: Send {
-    /// Online: from D's shares `input`, or without it those in `y`, D's shares `y` of the results.
+    /// Offline: takes up what is kept for as many values as there is room for.
+    ///
+    /// # Errors
+    /// Those of the channel, and malformed corrections.
+    fn prepare(&mut self, off: &mut DeveloperOffline<'_>) -> Result<(), ProtocolError>;
+
+    /// Online: from D's shares `input`, or without it those in `y`, D's shares `y` of the results. Nothing is kept any
+    /// more.
     ///
     /// # Errors
     /// Those of the channel.
     fn evaluate(
-        self: Box<Self>,
-        ch: &mut dyn Channel,
-        workers: &Workers,
+        &mut self,
+        on: &mut Online<'_>,
         input: Option<&[u32]>,
         y: &mut [u32],
         channels: &Channels<'_>,
@@ -110,6 +128,8 @@ pub struct HospitalOffline<'a> {
     pub prg: &'a mut Prg,
     /// H's work space for this ticket.
     pub(crate) space: &'a mut Space,
+    /// What is left of a ticket that was spent: the room for this one, in the same order.
+    pub(crate) spent: &'a mut VecDeque<Box<dyn Answers>>,
 }
 
 /// What H needs for one stripe of OTs, used again by the next one and erased on drop.
@@ -132,6 +152,15 @@ pub struct DeveloperOffline<'a> {
     pub workers: &'a Workers,
     /// Those of this ticket.
     pub ahead: &'a mut Ahead,
+    /// What is left of a ticket that was spent: the room for this one, in the same order.
+    pub(crate) spent: &'a mut Spent,
+}
+
+/// What is left of D's ticket.
+#[derive(Default)]
+pub(crate) struct Spent {
+    pub(crate) relus: VecDeque<Box<dyn Compares>>,
+    pub(crate) truncates: VecDeque<Box<dyn Truncates>>,
 }
 
 impl DeveloperOffline<'_> {
@@ -153,15 +182,15 @@ pub(crate) fn prepare_hospital(
     y: &[u32],
     target: &[u32],
 ) -> Result<Box<dyn Answers>, ProtocolError> {
-    Ok(if out_bits <= u16::BITS {
-        Box::new(HospitalRelu::<u16>::prepare(
-            off, window, out_bits, y, target,
-        )?)
-    } else {
-        Box::new(HospitalRelu::<u32>::prepare(
-            off, window, out_bits, y, target,
-        )?)
-    })
+    let mut relu = (off.spent.pop_front()).unwrap_or_else(|| {
+        if out_bits <= u16::BITS {
+            Box::new(HospitalRelu::<u16>::new(window, out_bits, y.len()))
+        } else {
+            Box::new(HospitalRelu::<u32>::new(window, out_bits, y.len()))
+        }
+    });
+    relu.prepare(off, y, target)?;
+    Ok(relu)
 }
 
 /// Offline, D: for `n` values.
@@ -174,24 +203,22 @@ pub(crate) fn prepare_developer(
     out_bits: u32,
     n: usize,
 ) -> Result<Box<dyn Compares>, ProtocolError> {
-    Ok(if out_bits <= u16::BITS {
-        Box::new(DeveloperRelu::<u16>::prepare(off, window, out_bits, n)?)
-    } else {
-        Box::new(DeveloperRelu::<u32>::prepare(off, window, out_bits, n)?)
-    })
+    let mut relu = (off.spent.relus.pop_front()).unwrap_or_else(|| {
+        if out_bits <= u16::BITS {
+            Box::new(DeveloperRelu::<u16>::new(window, out_bits, n))
+        } else {
+            Box::new(DeveloperRelu::<u32>::new(window, out_bits, n))
+        }
+    });
+    relu.prepare(off)?;
+    Ok(relu)
 }
 
 impl<W: Word> HospitalRelu<W> {
-    fn prepare(
-        off: &mut HospitalOffline<'_>,
-        window: [u32; 2],
-        out_bits: u32,
-        y: &[u32],
-        target: &[u32],
-    ) -> Result<Self, ProtocolError> {
-        let n = y.len();
+    fn new(window: [u32; 2], out_bits: u32, n: usize) -> Self {
         let chunks = carry::chunks(window);
-        let mut this = Self {
+        Self {
+            window,
             tables: chunks.iter().map(|_| Secret::new(n)).collect(),
             pads: chunks.iter().map(|_| Secret::new(n)).collect(),
             chunks,
@@ -199,17 +226,12 @@ impl<W: Word> HospitalRelu<W> {
             zero: Secret::new(n),
             one: Secret::new(n),
             out_bits,
-        };
-        for at in stripes(n) {
-            this.prepare_stripe(off, window, at.clone(), &y[at.clone()], &target[at])?;
         }
-        Ok(this)
     }
 
     fn prepare_stripe(
         &mut self,
         off: &mut HospitalOffline<'_>,
-        window: [u32; 2],
         at: std::ops::Range<usize>,
         y: &[u32],
         target: &[u32],
@@ -241,7 +263,7 @@ impl<W: Word> HospitalRelu<W> {
             if j + 1 < self.chunks.len() {
                 random::bits(off.prg, pi_out);
             } else {
-                carry::bits(y, window[1] - 1, pi_out);
+                carry::bits(y, self.window[1] - 1, pi_out);
                 for (out, &pi) in pi_out.iter_mut().zip(pi.iter()) {
                     *out ^= pi;
                 }
@@ -296,14 +318,9 @@ pub(crate) fn block_for_all<W: Word>(workers: &Workers) -> Vec<Vec<W>> {
 }
 
 impl<W: Word> DeveloperRelu<W> {
-    fn prepare(
-        off: &mut DeveloperOffline<'_>,
-        window: [u32; 2],
-        out_bits: u32,
-        n: usize,
-    ) -> Result<Self, ProtocolError> {
+    fn new(window: [u32; 2], out_bits: u32, n: usize) -> Self {
         let chunks = carry::chunks(window);
-        let mut this = Self {
+        Self {
             picks: chunks.iter().map(|_| Secret::new(n)).collect(),
             chunks,
             top: window[1] - 1,
@@ -313,11 +330,7 @@ impl<W: Word> DeveloperRelu<W> {
             tau: Secret::new(n),
             difference: Secret::new(n),
             out_bits,
-        };
-        for at in stripes(n) {
-            this.prepare_stripe(off, at)?;
         }
-        Ok(this)
     }
 
     fn prepare_stripe(

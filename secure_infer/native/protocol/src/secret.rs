@@ -47,13 +47,12 @@ impl<T: Copy + Default + Send> Secret<T> {
         std::mem::take(&mut self.0)
     }
 
-    /// Gives up the memory of elements that were [wiped](wipe) part by part.
-    pub(crate) fn release(&mut self)
+    /// Whether nothing is left of elements that were [wiped](wipe) part by part.
+    pub(crate) fn is_wiped(&self) -> bool
     where
         T: PartialEq,
     {
-        debug_assert!(self.0.iter().all(|element| *element == T::default()));
-        self.0 = Vec::new();
+        self.0.iter().all(|element| *element == T::default())
     }
 
     /// Zeroes the elements now, with several threads; the memory that they were in.

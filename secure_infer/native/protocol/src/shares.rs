@@ -53,10 +53,6 @@ impl<'a> Shares<'a> {
         self.spare
     }
 
-    pub(crate) fn workers(&self) -> &'a Workers {
-        self.workers
-    }
-
     pub(crate) fn get(&self, id: ValueId) -> Result<&Share, ProtocolError> {
         self.shares
             .get(id)

@@ -2,13 +2,13 @@
 
 use std::mem::{replace, take};
 
-use blindread_pool::{Rounds, Workers};
+use blindread_pool::Rounds;
 use blindread_ring::{Word, prefetch_next, widened};
 
 use crate::ahead::stripes;
 use crate::channel::{Channel, Kind};
 use crate::error::ProtocolError;
-use crate::lanes::{Lanes, STEP, Scratch, exchange};
+use crate::lanes::{Lanes, Online, STEP, Scratch};
 use crate::mux;
 use crate::program::ring_mask;
 use crate::random;
@@ -36,16 +36,17 @@ type HospitalPart = (Option<Box<dyn Answers>>, Vec<u32>);
 
 /// What D keeps for one truncation, whatever the size of its words.
 pub(crate) trait Truncates: Send {
-    /// Online: from D's shares `y` of the values, D's shares of the results, in place.
+    /// Offline: takes up what is kept for as many values as there is room for.
+    ///
+    /// # Errors
+    /// Those of the channel, and malformed corrections.
+    fn prepare(&mut self, off: &mut DeveloperOffline<'_>) -> Result<(), ProtocolError>;
+
+    /// Online: from D's shares `y` of the values, D's shares of the results, in place. Nothing is kept any more.
     ///
     /// # Errors
     /// Those of the channel.
-    fn evaluate(
-        self: Box<Self>,
-        ch: &mut dyn Channel,
-        workers: &Workers,
-        y: &mut [u32],
-    ) -> Result<(), ProtocolError>;
+    fn evaluate(&mut self, on: &mut Online<'_>, y: &mut [u32]) -> Result<(), ProtocolError>;
 }
 
 /// Offline, H: from H's shares `y`, what H keeps (nothing where no OT is needed) and H's shares of the result.
@@ -94,11 +95,15 @@ fn hospital(
     y: &[u32],
     rho: &[u32],
 ) -> Result<Box<dyn Answers>, ProtocolError> {
-    Ok(if truncation.ot_bits() <= u16::BITS {
-        Box::new(HospitalTruncate::<u16>::prepare(off, truncation, y, rho)?)
-    } else {
-        Box::new(HospitalTruncate::<u32>::prepare(off, truncation, y, rho)?)
-    })
+    let mut truncate = (off.spent.pop_front()).unwrap_or_else(|| {
+        if truncation.ot_bits() <= u16::BITS {
+            Box::new(HospitalTruncate::<u16>::new(truncation, y.len()))
+        } else {
+            Box::new(HospitalTruncate::<u32>::new(truncation, y.len()))
+        }
+    });
+    truncate.prepare(off, y, rho)?;
+    Ok(truncate)
 }
 
 /// Offline, D: for `n` values.
@@ -110,23 +115,45 @@ pub(crate) fn prepare_developer(
     truncation: Truncation,
     n: usize,
 ) -> Result<Box<dyn Truncates>, ProtocolError> {
-    Ok(match truncation.ot_bits() {
-        0 => Box::new(truncation),
-        1..=16 => Box::new(DeveloperTruncate::<u16>::prepare(off, truncation, n)?),
-        _ => Box::new(DeveloperTruncate::<u32>::prepare(off, truncation, n)?),
-    })
+    let mut truncate =
+        (off.spent.truncates.pop_front()).unwrap_or_else(|| match truncation.ot_bits() {
+            0 => Box::new(truncation),
+            1..=16 => Box::new(DeveloperTruncate::<u16>::new(truncation, n)),
+            _ => Box::new(DeveloperTruncate::<u32>::new(truncation, n)),
+        });
+    truncate.prepare(off)?;
+    Ok(truncate)
 }
 
 impl<W: Word> HospitalTruncate<W> {
+    fn new(truncation: Truncation, n: usize) -> Self {
+        Self {
+            truncation,
+            zero: Secret::new(n),
+            one: Secret::new(n),
+        }
+    }
+}
+
+/// What H keeps for one lane, and D's message, which its answer replaces. In the second round, D reads and H has nothing
+/// to do.
+struct HospitalLane<'a, W> {
+    truncation: Truncation,
+    zero: &'a mut [W],
+    one: &'a mut [W],
+    body: Vec<u8>,
+}
+
+impl<W: Word> Answers for HospitalTruncate<W> {
+    /// `rho` are H's bits of the result.
     fn prepare(
+        &mut self,
         off: &mut HospitalOffline<'_>,
-        truncation: Truncation,
         y: &[u32],
         rho: &[u32],
-    ) -> Result<Self, ProtocolError> {
-        let (bits, n) = (truncation.ot_bits(), y.len());
-        let (mut zero, mut one) = (Secret::new(n), Secret::new(n));
-        for at in stripes(n) {
+    ) -> Result<(), ProtocolError> {
+        let (truncation, bits) = (self.truncation, self.truncation.ot_bits());
+        for at in stripes(y.len()) {
             let (first, second) = (
                 off.space.first.room(at.len()),
                 off.space.second.room(at.len()),
@@ -134,9 +161,9 @@ impl<W: Word> HospitalTruncate<W> {
             off.ots
                 .send_random(off.ch, bits, [&mut *first, &mut *second])?;
             let shares = (y[at.clone()].chunks(BLOCK)).zip(rho[at.clone()].chunks(BLOCK));
-            let blocks = (zero[at.clone()]
+            let blocks = (self.zero[at.clone()]
                 .chunks_mut(BLOCK)
-                .zip(one[at].chunks_mut(BLOCK)))
+                .zip(self.one[at].chunks_mut(BLOCK)))
             .zip(shares.zip(first.chunks(BLOCK).zip(second.chunks(BLOCK))))
             .map(|block| (block, Vec::new()));
             off.workers.stream_once(
@@ -156,29 +183,10 @@ impl<W: Word> HospitalTruncate<W> {
                 |ch, (_, message)| Ok(ch.send(Kind::CotCorrections, message)?),
             )?;
         }
-        Ok(Self {
-            truncation,
-            zero,
-            one,
-        })
+        Ok(())
     }
-}
 
-/// What H keeps for one lane, and D's message, which its answer replaces. In the second round, D reads and H has nothing
-/// to do.
-struct HospitalLane<'a, W> {
-    truncation: Truncation,
-    zero: &'a mut [W],
-    one: &'a mut [W],
-    body: Vec<u8>,
-}
-
-impl<W: Word> Answers for HospitalTruncate<W> {
-    fn answer(
-        mut self: Box<Self>,
-        ch: &mut dyn Channel,
-        workers: &Workers,
-    ) -> Result<(), ProtocolError> {
+    fn answer(&mut self, on: &mut Online<'_>) -> Result<(), ProtocolError> {
         let (truncation, lanes) = (self.truncation, Lanes::new(self.zero.len()));
         let kept = lanes
             .of_mut(&mut self.zero)
@@ -189,9 +197,8 @@ impl<W: Word> Answers for HospitalTruncate<W> {
             one,
             body: Vec::new(),
         });
-        exchange(ch, workers, kept, 2)?;
-        self.zero.release();
-        self.one.release();
+        on.exchange(kept, 2)?;
+        debug_assert!(self.zero.is_wiped() && self.one.is_wiped());
         Ok(())
     }
 }
@@ -254,15 +261,50 @@ impl<'c, W: Word> Rounds<dyn Channel + 'c> for HospitalLane<'_, W> {
 }
 
 impl<W: Word> DeveloperTruncate<W> {
-    fn prepare(
-        off: &mut DeveloperOffline<'_>,
-        truncation: Truncation,
-        n: usize,
-    ) -> Result<Self, ProtocolError> {
-        let bits = truncation.ot_bits();
-        let (mut choices, mut w) = (Secret::new(n), Secret::new(n));
-        for at in stripes(n) {
-            let (choices, w) = (&mut choices[at.clone()], &mut w[at.clone()]);
+    fn new(truncation: Truncation, n: usize) -> Self {
+        Self {
+            truncation,
+            choices: Secret::new(n),
+            w: Secret::new(n),
+        }
+    }
+}
+
+impl Truncates for Truncation {
+    fn prepare(&mut self, _off: &mut DeveloperOffline<'_>) -> Result<(), ProtocolError> {
+        Ok(())
+    }
+
+    fn evaluate(&mut self, on: &mut Online<'_>, y: &mut [u32]) -> Result<(), ProtocolError> {
+        on.workers.each(y.chunks_mut(BLOCK), |y| {
+            widened(
+                #[inline(always)]
+                || {
+                    self.offset(y);
+                    self.finish_alone(y);
+                },
+            );
+        });
+        Ok(())
+    }
+}
+
+/// What D keeps for one lane, and the message that it sends or has received.
+struct DeveloperLane<'a, W> {
+    truncation: Truncation,
+    y: &'a mut [u32],
+    choices: &'a mut [u8],
+    w: &'a mut [W],
+    /// Of the request.
+    flips: Vec<u8>,
+    body: Vec<u8>,
+}
+
+impl<W: Word> Truncates for DeveloperTruncate<W> {
+    fn prepare(&mut self, off: &mut DeveloperOffline<'_>) -> Result<(), ProtocolError> {
+        let bits = self.truncation.ot_bits();
+        for at in stripes(self.w.len()) {
+            let (choices, w) = (&mut self.choices[at.clone()], &mut self.w[at]);
             let (received, sent) = off.next()?;
             let made = (received.choices.chunks(BLOCK)).zip(received.pads.chunks(BLOCK));
             let blocks = (choices.chunks_mut(BLOCK).zip(w.chunks_mut(BLOCK)))
@@ -290,52 +332,10 @@ impl<W: Word> DeveloperTruncate<W> {
             )?;
             off.ahead.done(received, sent);
         }
-        Ok(Self {
-            truncation,
-            choices,
-            w,
-        })
-    }
-}
-
-impl Truncates for Truncation {
-    fn evaluate(
-        self: Box<Self>,
-        _ch: &mut dyn Channel,
-        workers: &Workers,
-        y: &mut [u32],
-    ) -> Result<(), ProtocolError> {
-        workers.each(y.chunks_mut(BLOCK), |y| {
-            widened(
-                #[inline(always)]
-                || {
-                    self.offset(y);
-                    self.finish_alone(y);
-                },
-            );
-        });
         Ok(())
     }
-}
 
-/// What D keeps for one lane, and the message that it sends or has received.
-struct DeveloperLane<'a, W> {
-    truncation: Truncation,
-    y: &'a mut [u32],
-    choices: &'a mut [u8],
-    w: &'a mut [W],
-    /// Of the request.
-    flips: Vec<u8>,
-    body: Vec<u8>,
-}
-
-impl<W: Word> Truncates for DeveloperTruncate<W> {
-    fn evaluate(
-        mut self: Box<Self>,
-        ch: &mut dyn Channel,
-        workers: &Workers,
-        y: &mut [u32],
-    ) -> Result<(), ProtocolError> {
+    fn evaluate(&mut self, on: &mut Online<'_>, y: &mut [u32]) -> Result<(), ProtocolError> {
         let (truncation, lanes) = (self.truncation, Lanes::new(y.len()));
         let kept = (lanes.of_mut(y).zip(lanes.of_mut(&mut self.choices)))
             .zip(lanes.of_mut(&mut self.w))
@@ -347,9 +347,8 @@ impl<W: Word> Truncates for DeveloperTruncate<W> {
                 flips: Vec::new(),
                 body: Vec::new(),
             });
-        exchange(ch, workers, kept, 2)?;
-        self.choices.release();
-        self.w.release();
+        on.exchange(kept, 2)?;
+        debug_assert!(self.choices.is_wiped() && self.w.is_wiped());
         Ok(())
     }
 }

@@ -2,14 +2,15 @@
 
 use std::mem::{replace, take};
 
-use blindread_pool::{Rounds, Workers};
+use blindread_pool::Rounds;
 use blindread_ring::{Word, prefetch_next, widened};
 
-use super::{Answers, HospitalRelu};
+use super::{Answers, HospitalOffline, HospitalRelu};
+use crate::ahead::stripes;
 use crate::carry::{self, Chunk};
 use crate::channel::{Channel, Kind};
 use crate::error::ProtocolError;
-use crate::lanes::{Lanes, STEP, Scratch, exchange};
+use crate::lanes::{Lanes, Online, STEP, Scratch};
 use crate::mux;
 use crate::program::ring_mask;
 use crate::secret::{Secret, wipe};
@@ -31,20 +32,21 @@ struct Lane<'a, W> {
 }
 
 impl<W: Word> Answers for HospitalRelu<W> {
-    fn answer(
-        mut self: Box<Self>,
-        ch: &mut dyn Channel,
-        workers: &Workers,
+    fn prepare(
+        &mut self,
+        off: &mut HospitalOffline<'_>,
+        y: &[u32],
+        target: &[u32],
     ) -> Result<(), ProtocolError> {
+        stripes(y.len())
+            .try_for_each(|at| self.prepare_stripe(off, at.clone(), &y[at.clone()], &target[at]))
+    }
+
+    fn answer(&mut self, on: &mut Online<'_>) -> Result<(), ProtocolError> {
         let rounds = self.chunks.len() + 2;
-        exchange(ch, workers, self.lanes(), rounds)?;
-        self.tables
-            .iter_mut()
-            .chain(&mut self.pads)
-            .for_each(Secret::release);
-        self.pi.release();
-        self.zero.release();
-        self.one.release();
+        on.exchange(self.lanes(), rounds)?;
+        debug_assert!(self.tables.iter().chain(&self.pads).all(Secret::is_wiped));
+        debug_assert!(self.pi.is_wiped() && self.zero.is_wiped() && self.one.is_wiped());
         Ok(())
     }
 }

@@ -3,14 +3,15 @@
 use std::mem::{replace, take};
 use std::ops::Range;
 
-use blindread_pool::{Rounds, Workers};
+use blindread_pool::Rounds;
 use blindread_ring::{Word, prefetch_next, widened};
 
-use super::{Channels, Compares, DeveloperRelu};
+use super::{Channels, Compares, DeveloperOffline, DeveloperRelu};
+use crate::ahead::stripes;
 use crate::carry::{self, Chunk};
 use crate::channel::{Channel, Kind};
 use crate::error::ProtocolError;
-use crate::lanes::{Lanes, STEP, Scratch, exchange};
+use crate::lanes::{Lanes, Online, STEP, Scratch};
 use crate::mux;
 use crate::program::ring_mask;
 use crate::secret::{Secret, wipe};
@@ -47,15 +48,18 @@ struct Lane<'a, W> {
 }
 
 impl<W: Word> Compares for DeveloperRelu<W> {
+    fn prepare(&mut self, off: &mut DeveloperOffline<'_>) -> Result<(), ProtocolError> {
+        stripes(self.choices.len()).try_for_each(|at| self.prepare_stripe(off, at))
+    }
+
     fn evaluate(
-        mut self: Box<Self>,
-        ch: &mut dyn Channel,
-        workers: &Workers,
+        &mut self,
+        on: &mut Online<'_>,
         input: Option<&[u32]>,
         y: &mut [u32],
         channels: &Channels<'_>,
     ) -> Result<(), ProtocolError> {
-        let chunks = take(&mut self.chunks);
+        let chunks = self.chunks.clone();
         let common = Common {
             chunks: &chunks,
             channels,
@@ -64,12 +68,9 @@ impl<W: Word> Compares for DeveloperRelu<W> {
             out_bits: self.out_bits,
         };
         let lanes = self.lanes(&common, input, y);
-        exchange(ch, workers, lanes, chunks.len() + 2)?;
-        self.picks.iter_mut().for_each(Secret::release);
-        self.choices.release();
-        for words in [&mut self.w, &mut self.tau, &mut self.difference] {
-            words.release();
-        }
+        on.exchange(lanes, chunks.len() + 2)?;
+        debug_assert!(self.picks.iter().all(Secret::is_wiped) && self.choices.is_wiped());
+        debug_assert!([&self.w, &self.tau, &self.difference].map(Secret::is_wiped) == [true; 3]);
         Ok(())
     }
 }
