@@ -70,6 +70,8 @@ struct Turns<'c, C: ?Sized, I: Iterator<Item: Rounds<C>>> {
     begun: usize,
     /// How often an item was ended.
     ended: usize,
+    /// How many are under way in rounds before the last one.
+    unsent: usize,
     /// What has been worked on and waits for something begun earlier.
     worked: BTreeMap<usize, Worked<C, I::Item>>,
     failed: Option<<I::Item as Rounds<C>>::Error>,
@@ -97,6 +99,7 @@ where
             waiting,
             begun: 0,
             ended: 0,
+            unsent: 0,
             worked: BTreeMap::new(),
             failed: None,
             stopped: rounds == 0,
@@ -114,17 +117,18 @@ where
             return Next::Stop;
         }
         let under_way = self.begun - self.ended;
-        if under_way > 0 && self.waiting.len() <= under_way {
+        if self.unsent > 0 && self.waiting.len() <= under_way {
             return Next::Wait;
         }
         let Some(mut pass) = self.waiting.pop_front() else {
-            return Next::Stop;
+            return if under_way > 0 { Next::Wait } else { Next::Stop };
         };
         if let Err(error) = pass.item.before(pass.round, state, self.context) {
             self.fail(error);
             return Next::Stop;
         }
         self.begun += 1;
+        self.unsent += usize::from(pass.round + 1 < self.rounds);
         Next::Work(self.begun - 1, pass)
     }
 
@@ -141,6 +145,7 @@ where
             self.ended += 1;
             pass.round += 1;
             if pass.round < self.rounds {
+                self.unsent -= 1;
                 self.waiting.push_back(pass);
             } else if let Some(item) = self.items.next() {
                 self.waiting.push_back(Pass { round: 0, item });
@@ -224,9 +229,12 @@ impl Workers {
     /// Passes `items` through `rounds` rounds, `together` of them at a time: these through the first round, in their order,
     /// then through the second, and so on. An item that has passed its last round gives its place to the next one. The
     /// order in which [`Rounds::before`] and [`Rounds::after`] are called is the same with any number of threads; the
-    /// `before` of one item may come before the `after` of earlier ones, but never of more than wait behind it: so two
-    /// parties that pass the same items through the same rounds, each of which receives what the other has sent of that
-    /// item last, don't wait for each other, with whatever numbers of threads (ARCHITECTURE has the proof).
+    /// next `before` may come before the `after` of what is under way. In the last round nothing is sent that the peer
+    /// waits for in this stream.
+    ///
+    /// While anything under way has something to send, more must be waiting than is under way before the next `before`:
+    /// so two parties that pass the same items through the same rounds, each of which receives what the other has sent of
+    /// that item last, don't wait for each other, whatever their numbers of threads (ARCHITECTURE has the proof).
     ///
     /// # Errors
     /// The first one of `before`, `work` (in order) or `after`; no `after` is called on later items then, but `before`

@@ -23,7 +23,7 @@ const DEPTH: usize = 16;
 /// Elements of a lane, at most.
 const LARGEST: usize = 1 << 15;
 /// Elements of a lane, at least, so that small vectors are not cut into tiny messages.
-const SMALLEST: usize = 1 << 13;
+const SMALLEST: usize = 1 << 12;
 /// Elements that are worked on together, so that what they need in between stays in the first-level cache: a multiple
 /// of 64, so that they begin and end with whole bytes of a message.
 pub(crate) const STEP: usize = 1 << 10;
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn lanes_cover_a_vector_in_order() {
-        for n in [0, 1, 8191, 8192, 8193, 100_000, 1 << 20, (1 << 20) + 7] {
+        for n in [0, 1, 4095, 4096, 4097, 100_000, 1 << 20, (1 << 20) + 7] {
             let mut numbers: Vec<usize> = (0..n).collect();
             let (lanes, mut at) = (Lanes::new(n), 0);
             assert_eq!(lanes.ranges().len(), lanes.of_mut(&mut numbers).len());

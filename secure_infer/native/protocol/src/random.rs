@@ -1,14 +1,6 @@
-//! Uniform bits and words from a party's own generator.
+//! Uniform words from a party's own generator.
 
 use blindread_lattice::Prg;
-
-/// Fills with bytes that are 0 or 1.
-pub fn bits(prg: &mut Prg, out: &mut [u8]) {
-    prg.fill(out);
-    for bit in out {
-        *bit &= 1;
-    }
-}
 
 /// Fills with words below 2^bits, where `mask` is 2^bits - 1.
 pub fn words(prg: &mut Prg, mask: u32, out: &mut [u32]) {

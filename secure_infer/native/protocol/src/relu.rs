@@ -22,7 +22,6 @@ use crate::lanes::Online;
 use crate::mux;
 use crate::ot::Engines;
 use crate::program::ring_mask;
-use crate::random;
 use crate::secret::Secret;
 use crate::truncate_flow::Truncates;
 use crate::wire;
@@ -138,8 +137,7 @@ pub(crate) struct Space {
     pub(crate) first: Secret<u32>,
     pub(crate) second: Secret<u32>,
     pad: Secret<u32>,
-    pi_in: Secret<u8>,
-    pi_out: Secret<u8>,
+    carries: Secret<u8>,
 }
 
 /// D's OT engines for one ticket.
@@ -256,42 +254,54 @@ impl<W: Word> HospitalRelu<W> {
             off.ch.flush()?;
         }
 
-        let [mut pi_in, mut pi_out] =
-            [&mut space.pi_in, &mut space.pi_out].map(|bits| bits.room(n));
-        pi_in.fill(0);
-        for (j, &chunk) in self.chunks.iter().enumerate() {
-            if j + 1 < self.chunks.len() {
-                random::bits(off.prg, pi_out);
-            } else {
-                carry::bits(y, self.window[1] - 1, pi_out);
-                for (out, &pi) in pi_out.iter_mut().zip(pi.iter()) {
-                    *out ^= pi;
-                }
-            }
-            let blocks = (y.chunks(BLOCK).zip(pi_in.chunks(BLOCK)))
-                .zip(pi_out.chunks(BLOCK))
-                .zip(self.tables[j][at.clone()].chunks_mut(BLOCK));
-            off.workers.each(blocks, |(((y, pi_in), pi_out), tables)| {
-                widened(
-                    #[inline(always)]
-                    || carry::tables(chunk, y, pi_in, pi_out, tables),
-                );
-            });
-            std::mem::swap(&mut pi_in, &mut pi_out);
-        }
-
+        // every chunk's carries are masked; the last chunk's carry is the sign, whose mask is the choice in D's OT
+        let carries = space.carries.room((self.chunks.len() - 1) * n);
+        off.prg.fill(carries);
+        let mut tables: Vec<_> = (self.tables.iter_mut())
+            .map(|tables| tables[at.clone()].chunks_mut(BLOCK))
+            .collect();
         let blocks = (self.zero[at.clone()].chunks_mut(BLOCK))
             .zip(self.one[at].chunks_mut(BLOCK))
             .enumerate()
-            .map(|(block, rest)| (block * BLOCK, rest, Vec::new()));
+            .map(|(block, rest)| {
+                let tables: Vec<_> = tables.iter_mut().filter_map(Iterator::next).collect();
+                (block * BLOCK, tables, rest, Vec::new())
+            });
+        let (chunks, sign, carries) = (&self.chunks, self.window[1] - 1, &*carries);
+        let mut states: Vec<_> = (0..off.workers.threads())
+            .map(|_| Block::<W>::new())
+            .collect();
         off.workers.stream_once(
-            &mut block_for_all(off.workers),
+            &mut states,
             off.ch,
             blocks,
             |_, _| Ok(()),
-            |corrections, (start, (zero, one), message)| {
+            |own, (start, tables, (zero, one), message)| {
                 let at = *start..*start + zero.len();
-                let corrections = &mut corrections[..zero.len()];
+                let [mut pi_in, mut pi_out] =
+                    [&mut own.pi_in, &mut own.pi_out].map(|bits| &mut bits[..at.len()]);
+                pi_in.fill(0);
+                for (j, (&chunk, tables)) in chunks.iter().zip(tables).enumerate() {
+                    widened(
+                        #[inline(always)]
+                        || {
+                            if j + 1 < chunks.len() {
+                                let carries = &carries[j * n..][at.clone()];
+                                for (out, &carry) in pi_out.iter_mut().zip(carries) {
+                                    *out = carry & 1;
+                                }
+                            } else {
+                                carry::bits(&y[at.clone()], sign, pi_out);
+                                for (out, &pi) in pi_out.iter_mut().zip(&pi[at.clone()]) {
+                                    *out ^= pi;
+                                }
+                            }
+                            carry::tables(chunk, &y[at.clone()], pi_in, pi_out, tables);
+                        },
+                    );
+                    std::mem::swap(&mut pi_in, &mut pi_out);
+                }
+                let corrections = &mut own.corrections[..at.len()];
                 let inputs = mux::HospitalInputs {
                     y: &y[at.clone()],
                     pi: &pi[at.clone()],
@@ -307,8 +317,25 @@ impl<W: Word> HospitalRelu<W> {
                 wire::put_words(corrections, self.out_bits, message);
                 Ok(())
             },
-            |ch, (_, _, message)| Ok(ch.send(Kind::CotCorrections, message)?),
+            |ch, (_, _, _, message)| Ok(ch.send(Kind::CotCorrections, message)?),
         )
+    }
+}
+
+/// H's work space of one thread.
+struct Block<W> {
+    pi_in: Secret<u8>,
+    pi_out: Secret<u8>,
+    corrections: Vec<W>,
+}
+
+impl<W: Word> Block<W> {
+    fn new() -> Self {
+        Self {
+            pi_in: Secret::new(BLOCK),
+            pi_out: Secret::new(BLOCK),
+            corrections: vec![W::default(); BLOCK],
+        }
     }
 }
 

@@ -46,6 +46,7 @@ impl Truncation {
     }
 
     /// H, offline: the rho with which an extension ends in the share `target`.
+    #[inline(always)]
     pub fn towards(self, target: &[u32], rho: &mut [u32]) {
         let mask = self.ot_mask();
         for (rho, &target) in rho.iter_mut().zip(target) {

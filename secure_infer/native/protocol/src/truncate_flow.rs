@@ -77,18 +77,10 @@ pub(crate) fn extend_hospital(
     extension: Truncation,
     target: &[u32],
 ) -> Result<Box<dyn Answers>, ProtocolError> {
-    let (mut rho, mut y) = (
-        Secret::<u32>::new(target.len()),
-        Secret::<u32>::new(target.len()),
-    );
-    extension.towards(target, &mut rho);
-    let mask = ring_mask(extension.from_bits);
-    for (y, &target) in y.iter_mut().zip(target) {
-        *y = target & mask;
-    }
-    hospital(off, extension, &y, &rho)
+    hospital(off, extension, target, &[])
 }
 
+/// `rho` is empty for an extension, of which `y` are H's shares of the results.
 fn hospital(
     off: &mut HospitalOffline<'_>,
     truncation: Truncation,
@@ -135,6 +127,23 @@ impl<W: Word> HospitalTruncate<W> {
     }
 }
 
+/// Work space of one thread offline.
+struct Block<W> {
+    corrections: Vec<W>,
+    y: Secret<u32>,
+    rho: Secret<u32>,
+}
+
+impl<W: Word> Block<W> {
+    fn new() -> Self {
+        Self {
+            corrections: vec![W::default(); BLOCK],
+            y: Secret::new(BLOCK),
+            rho: Secret::new(BLOCK),
+        }
+    }
+}
+
 /// What H keeps for one lane, and D's message, which its answer replaces. In the second round, D reads and H has nothing
 /// to do.
 struct HospitalLane<'a, W> {
@@ -145,7 +154,7 @@ struct HospitalLane<'a, W> {
 }
 
 impl<W: Word> Answers for HospitalTruncate<W> {
-    /// `rho` are H's bits of the result.
+    /// See [`hospital`].
     fn prepare(
         &mut self,
         off: &mut HospitalOffline<'_>,
@@ -153,6 +162,7 @@ impl<W: Word> Answers for HospitalTruncate<W> {
         rho: &[u32],
     ) -> Result<(), ProtocolError> {
         let (truncation, bits) = (self.truncation, self.truncation.ot_bits());
+        let from = ring_mask(truncation.from_bits);
         for at in stripes(y.len()) {
             let (first, second) = (
                 off.space.first.room(at.len()),
@@ -160,19 +170,37 @@ impl<W: Word> Answers for HospitalTruncate<W> {
             );
             off.ots
                 .send_random(off.ch, bits, [&mut *first, &mut *second])?;
-            let shares = (y[at.clone()].chunks(BLOCK)).zip(rho[at.clone()].chunks(BLOCK));
-            let blocks = (self.zero[at.clone()]
-                .chunks_mut(BLOCK)
-                .zip(self.one[at].chunks_mut(BLOCK)))
-            .zip(shares.zip(first.chunks(BLOCK).zip(second.chunks(BLOCK))))
-            .map(|block| (block, Vec::new()));
+            let starts = at.clone().step_by(BLOCK);
+            let blocks = (self.zero[at.clone()].chunks_mut(BLOCK))
+                .zip(self.one[at].chunks_mut(BLOCK))
+                .zip(first.chunks(BLOCK).zip(second.chunks(BLOCK)));
+            let mut states: Vec<_> = (0..off.workers.threads())
+                .map(|_| Block::<W>::new())
+                .collect();
             off.workers.stream_once(
-                &mut block_for_all::<W>(off.workers),
+                &mut states,
                 off.ch,
-                blocks,
+                starts.zip(blocks).map(|block| (block, Vec::new())),
                 |_, _| Ok::<_, ProtocolError>(()),
-                |corrections, (((zero, one), ((y, rho), pads)), message)| {
-                    let corrections = &mut corrections[..zero.len()];
+                |block, ((start, ((zero, one), pads)), message)| {
+                    let at = *start..*start + zero.len();
+                    let corrections = &mut block.corrections[..zero.len()];
+                    let (y, rho) = if rho.is_empty() {
+                        let target = &y[at];
+                        let own = (&mut block.y[..target.len()], &mut block.rho[..target.len()]);
+                        widened(
+                            #[inline(always)]
+                            || {
+                                truncation.towards(target, own.1);
+                                for (y, &target) in own.0.iter_mut().zip(target) {
+                                    *y = target & from;
+                                }
+                            },
+                        );
+                        (&*own.0, &*own.1)
+                    } else {
+                        (&y[at.clone()], &rho[at])
+                    };
                     widened(
                         #[inline(always)]
                         || truncation.prepare(y, rho, *pads, corrections, zero, one),
