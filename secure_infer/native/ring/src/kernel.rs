@@ -227,9 +227,10 @@ impl ConvKernel {
             PARTS_PER_THREAD * threads
         };
         let parts: Vec<Part> = if threads > 1 && (tiles >= count || tiles == threads) {
-            // nobody fills the same slab twice
-            let count = count.min(tiles);
-            let edge = |i| positions.min(i * tiles / count * self.plan.tile);
+            // nobody fills the same slab twice; few tiles are divided evenly, whole or not
+            let count = if tiles < 4 * count { threads } else { count };
+            let unit = simd::pixels(self.plan.instructions);
+            let edge = |i: usize| positions.min((i * positions / count).next_multiple_of(unit));
             let part = |i| Part {
                 groups: 0..groups,
                 outputs: 0..outputs,
