@@ -41,7 +41,7 @@ fn set_up(engine: OtEngine, workers: &Workers) -> Result<Engines, OtError> {
         OtEngine::SoftSpoken => (Box::new(sender), Box::new(receiver)),
         OtEngine::Ferret => {
             let mut corrections = Vec::new();
-            let receiver = FerretReceiver::start(receiver, true, &mut corrections).unwrap();
+            let receiver = FerretReceiver::start(receiver, true, &mut corrections)?;
             let sender = FerretSender::start(sender, true, &mut &corrections[..], &mut rng)?;
             (Box::new(sender), Box::new(receiver))
         }

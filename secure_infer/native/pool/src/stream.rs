@@ -121,7 +121,11 @@ where
             return Next::Wait;
         }
         let Some(mut pass) = self.waiting.pop_front() else {
-            return if under_way > 0 { Next::Wait } else { Next::Stop };
+            return if under_way > 0 {
+                Next::Wait
+            } else {
+                Next::Stop
+            };
         };
         if let Err(error) = pass.item.before(pass.round, state, self.context) {
             self.fail(error);

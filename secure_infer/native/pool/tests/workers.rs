@@ -309,38 +309,42 @@ struct Talk {
 }
 
 impl Talk {
-    fn recv(&self, round: usize, end: &End) {
-        let message = end.from_peer.recv_timeout(Duration::from_secs(20));
-        let message = message.expect("parties that don't wait for each other");
-        assert_eq!(message, (round, self.number));
+    fn recv(&self, round: usize, end: &End) -> Result<(), &'static str> {
+        match end.from_peer.recv_timeout(Duration::from_secs(20)) {
+            Ok(message) if message == (round, self.number) => Ok(()),
+            Ok(_) => Err("another message"),
+            Err(_) => Err("both wait for each other"),
+        }
     }
 }
 
 impl Rounds<End> for Talk {
     type State = ();
-    type Error = ();
+    type Error = &'static str;
 
-    fn before(&mut self, round: usize, (): &mut (), end: &mut End) -> Result<(), ()> {
+    fn before(&mut self, round: usize, (): &mut (), end: &mut End) -> Result<(), &'static str> {
         if self.asks && round > 0 {
-            self.recv(round - 1, end);
+            self.recv(round - 1, end)
         } else if !self.asks && round < self.last {
-            self.recv(round, end);
+            self.recv(round, end)
+        } else {
+            Ok(())
         }
-        Ok(())
     }
 
-    fn work(&mut self, round: usize, (): &mut ()) -> Result<(), ()> {
+    fn work(&mut self, round: usize, (): &mut ()) -> Result<(), &'static str> {
         if (self.number + round).is_multiple_of(3) {
             thread::yield_now();
         }
         Ok(())
     }
 
-    fn after(&mut self, round: usize, (): &mut (), end: &mut End) -> Result<(), ()> {
-        if round < self.last {
-            end.to_peer.send((round, self.number)).unwrap();
+    fn after(&mut self, round: usize, (): &mut (), end: &mut End) -> Result<(), &'static str> {
+        if round == self.last {
+            return Ok(());
         }
-        Ok(())
+        let sent = end.to_peer.send((round, self.number));
+        sent.map_err(|_| "the peer has gone")
     }
 }
 
