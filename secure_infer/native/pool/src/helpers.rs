@@ -100,8 +100,7 @@ impl<'scope> Scope<'_, 'scope> {
     }
 }
 
-/// Works for whoever has spawned something, until nobody has for a while. It never waits, since the pool may serve
-/// several sessions, whose peers may be waiting.
+/// Works for whoever has spawned something, until nobody has for a while.
 fn linger() {
     let mut since = Instant::now();
     while since.elapsed() < LINGER {

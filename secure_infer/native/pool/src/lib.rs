@@ -1,8 +1,9 @@
-//! The threads of one party: a handle that is passed down to whoever has work to divide.
+//! The threads of one session of a party: a handle that is passed down to whoever has work to divide.
 //!
 //! Work is divided by position (blocks of a vector, polynomials, trees), and every position is computed in the same
 //! way by whichever thread takes it; so results are the same, bit for bit, however many threads there are. The caller
 //! works too: a party with N threads has N - 1 in its pool. [`Workers::one`] has no pool and runs everything in place.
+//! In a [stream](Workers::stream), whoever has the connection waits for the peer; so sessions don't share a pool.
 //!
 //! Why rayon: an image takes some ten thousand short divisions of borrowed data, too many to start threads for
 //! ([`std::thread::scope`]), and a pool that outlives them and still borrows is not to be had without `unsafe`. Rayon's

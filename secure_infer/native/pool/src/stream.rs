@@ -238,7 +238,7 @@ impl Workers {
     ///
     /// While anything under way has something to send, more must be waiting than is under way before the next `before`:
     /// so two parties that pass the same items through the same rounds, each of which receives what the other has sent of
-    /// that item last, don't wait for each other, whatever their numbers of threads (ARCHITECTURE has the proof).
+    /// that item last, don't wait for each other, whatever their numbers of threads (`docs/decisions/0010` has the proof).
     ///
     /// # Errors
     /// The first one of `before`, `work` (in order) or `after`; no `after` is called on later items then, but `before`
