@@ -159,10 +159,10 @@ fn truncation(c: &mut Criterion) {
     let mut source = Source::new();
     let (y, rho) = (source.words(), source.words());
     let (first, second) = (source.words(), source.words());
-    let choices = source.bytes(1);
+    let (choices, mut shares) = (source.bytes(1), vec![0; LANE]);
     let [mut corrections, mut zero, mut one, mut out] = [(); 4].map(|()| vec![0u16; LANE]);
     group.bench_function("truncation, hospital's share", |b| {
-        b.iter(|| extension.hospital_share(black_box(&y), &rho));
+        b.iter(|| extension.hospital_share(black_box(&y), &rho, &mut shares));
     });
     measure!(group, "truncation, prepare", {
         extension.prepare(

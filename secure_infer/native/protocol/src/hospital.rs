@@ -345,8 +345,9 @@ impl Walk<'_> {
             to_bits: out.ring_bits,
             shift: s.shift,
         };
-        let (answers, share) =
-            truncate_flow::prepare_hospital(off, truncation, self.shares.get(s.input)?)?;
+        let mut share = self.shares.fresh(out.len());
+        let y = self.shares.get(s.input)?;
+        let answers = truncate_flow::prepare_hospital(off, truncation, y, &mut share)?;
         self.shares.set(s.out, share);
         Ok(answers.into_iter().collect())
     }

@@ -56,17 +56,21 @@ impl Truncation {
     }
 
     /// H, offline: its share of the result; `rho` is empty when no OT is needed.
-    #[must_use]
-    pub fn hospital_share(self, y: &[u32], rho: &[u32]) -> Vec<u32> {
+    #[inline(always)]
+    pub fn hospital_share(self, y: &[u32], rho: &[u32], shares: &mut [u32]) {
         let (kept, mask) = (self.from_bits - self.shift, ring_mask(self.to_bits));
         let share = |y: u32, rho: u32| {
             let wrap = (y >> (self.from_bits - 1)).wrapping_add(rho);
             (y >> self.shift).wrapping_sub(wrap << kept) & mask
         };
+        let pairs = shares.iter_mut().zip(y);
         if rho.is_empty() {
-            return y.iter().map(|&y| share(y, 0)).collect();
+            pairs.for_each(|(result, &y)| *result = share(y, 0));
+        } else {
+            pairs
+                .zip(rho)
+                .for_each(|((result, &y), &rho)| *result = share(y, rho));
         }
-        y.iter().zip(rho).map(|(&y, &rho)| share(y, rho)).collect()
     }
 
     /// H, offline: the corrections for D and the two possible answers.

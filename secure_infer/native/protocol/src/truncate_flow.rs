@@ -31,9 +31,6 @@ struct DeveloperTruncate<W: Word> {
     w: Secret<W>,
 }
 
-/// What H keeps where an OT is needed, and its shares of the result.
-type HospitalPart = (Option<Box<dyn Answers>>, Vec<u32>);
-
 /// What D keeps for one truncation, whatever the size of its words.
 pub(crate) trait Truncates: Send {
     /// Offline: takes up what is kept for as many values as there is room for.
@@ -49,7 +46,7 @@ pub(crate) trait Truncates: Send {
     fn evaluate(&mut self, on: &mut Online<'_>, y: &mut [u32]) -> Result<(), ProtocolError>;
 }
 
-/// Offline, H: from H's shares `y`, what H keeps (nothing where no OT is needed) and H's shares of the result.
+/// Offline, H: from H's shares `y`, H's `shares` of the result, and what H keeps: nothing where no OT is needed.
 ///
 /// # Errors
 /// Those of the channel, and malformed corrections.
@@ -57,15 +54,26 @@ pub(crate) fn prepare_hospital(
     off: &mut HospitalOffline<'_>,
     truncation: Truncation,
     y: &[u32],
-) -> Result<HospitalPart, ProtocolError> {
+    shares: &mut [u32],
+) -> Result<Option<Box<dyn Answers>>, ProtocolError> {
     let bits = truncation.ot_bits();
-    if bits == 0 {
-        return Ok((None, truncation.hospital_share(y, &[])));
+    let mut rho = Secret::<u32>::default();
+    if bits > 0 {
+        rho.fit(y.len());
+        random::words(off.prg, ring_mask(bits), &mut rho);
     }
-    let mut rho = Secret::<u32>::new(y.len());
-    random::words(off.prg, ring_mask(bits), &mut rho);
-    let answers = hospital(off, truncation, y, &rho)?;
-    Ok((Some(answers), truncation.hospital_share(y, &rho)))
+    let blocks = y.chunks(BLOCK).zip(shares.chunks_mut(BLOCK)).enumerate();
+    off.workers.each(blocks, |(block, (y, shares))| {
+        let rho = rho.get(block * BLOCK..).unwrap_or_default();
+        widened(
+            #[inline(always)]
+            || truncation.hospital_share(y, rho, shares),
+        );
+    });
+    Ok(match bits {
+        0 => None,
+        _ => Some(hospital(off, truncation, y, &rho)?),
+    })
 }
 
 /// Offline, H: what H keeps for an extension to H's shares `target`, whose low bits are H's shares of the values.

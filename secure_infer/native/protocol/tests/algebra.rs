@@ -144,7 +144,9 @@ proptest! {
         let (mut rho, mut corrections, mut zero, mut one) = ([0], [0], [0], [0]);
         let (mut flips, mut answers) = ([0u8], [0]);
         t.towards(&target, &mut rho);
-        prop_assert_eq!(t.hospital_share(&y_h, &rho)[0], target[0]);
+        let mut share = [0];
+        t.hospital_share(&y_h, &rho, &mut share);
+        prop_assert_eq!(share, target);
         t.prepare(&y_h, &rho, (&first, &second), &mut corrections, &mut zero, &mut one);
         let (pads, mut w) = (if c == 0 { first } else { second }, [0u32]);
         mux::receive(&[c], &corrections, g, &pads, &mut w);
@@ -173,12 +175,12 @@ proptest! {
         let (mut corrections, mut zero, mut one) = ([0], [0], [0]);
         let (mut flips, mut answers) = ([0u8], [0]);
         t.offset(&mut y_d);
-        let share;
+        let mut share = [0];
         if bits == 0 {
-            share = t.hospital_share(&[y_h], &[]);
+            t.hospital_share(&[y_h], &[], &mut share);
             t.finish_alone(&mut y_d);
         } else {
-            share = t.hospital_share(&[y_h], &rho);
+            t.hospital_share(&[y_h], &rho, &mut share);
             t.prepare(&[y_h], &rho, (&first, &second), &mut corrections, &mut zero, &mut one);
             let (pads, mut w) = (if c == 0 { first } else { second }, [0u32]);
             mux::receive(&[c], &corrections, g, &pads, &mut w);
