@@ -242,7 +242,7 @@ def _step(
             each = comparison_traffic(window, bits)
             online, offline = online + each[0].times(sum(vectors)), offline + each[1].times(sum(vectors))
         rounds = sum(groups(length) for length in vectors) * (chunks + 1) + groups(wrapped)
-        messages = sum(lanes(length) for length in vectors) * (2 * chunks + 3) + 2 * lanes(wrapped)
+        messages = sum(lanes(length) for length in vectors) * (2 * chunks + 2) + 2 * lanes(wrapped)
         parts = [part for length in vectors for part in stripes(length)]
         ots = _ots(parts, stripes(wrapped), chunks, supplies)
         offline += _ot_traffic(*ots)

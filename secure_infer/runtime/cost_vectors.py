@@ -1,7 +1,7 @@
 """How the protocol cuts long vectors, and what it makes of a convolution: the public sizes behind every cost.
 
 The same rules stand in the core, once each: `stripes` in ``native/protocol/src/relu.rs``,
-`lanes` and `groups` in ``native/protocol/src/lanes.rs``, `chunk_index_bits` in
+`lanes` and how many are under way in ``native/protocol/src/lanes.rs``, `chunk_index_bits` in
 ``native/protocol/src/carry.rs``, the vectors of a max-pool in ``native/protocol/src/max_pool.rs``,
 `wrap_bits` in ``native/protocol/src/truncate.rs`` (`ot_bits`) and ``program.rs`` (`extension`),
 `polynomials` in ``native/lattice/src/layout.rs``.
@@ -15,9 +15,9 @@ from secure_infer.runtime.steps import Linear, MaxPool, Relu, ReluClipped, Step,
 
 OFFLINE_STRIPE: Final = 1 << 17
 """Elements whose offline messages are exchanged together."""
-LANES_OF_A_GROUP: Final = 16
-LARGEST_LANE: Final = 1 << 15
-SMALLEST_LANE: Final = 1 << 13
+LANES_UNDER_WAY: Final = 16
+LARGEST_LANE: Final = 1 << 16
+SMALLEST_LANE: Final = 1 << 12
 POLYNOMIAL: Final = 2048
 """Coefficients of a polynomial, N."""
 FIRST_CHUNK_BITS: Final = 4
@@ -76,12 +76,12 @@ def lanes(length: int) -> int:
 
 
 def groups(length: int) -> int:
-    """How often a vector passes the online rounds: the lanes of a group are under way together."""
-    return -(-length // (_lane(length) * LANES_OF_A_GROUP))
+    """How many times the online rounds wait for one another: once for all lanes under way together."""
+    return -(-length // (_lane(length) * LANES_UNDER_WAY))
 
 
 def _lane(length: int) -> int:
-    return min(max(-(-(length // 8) // 64) * 64, SMALLEST_LANE), LARGEST_LANE)
+    return min(max(-(-(length // 4) // 64) * 64, SMALLEST_LANE), LARGEST_LANE)
 
 
 def _pool_vectors(program: Program, step: MaxPool) -> tuple[int, ...]:

@@ -244,10 +244,10 @@ def _add_wraps(tally: _Tally, program: Program, step: Step) -> None:
 
 
 def _add_comparisons(tally: _Tally, predicted: StepPrediction, word: int) -> None:
-    """H keeps a chunk's table and pads (16 bits each), two answers and pi; D picks, three words, a choice."""
+    """H keeps a chunk's code and pads (16 bits), and two answers; D picks and three words."""
     comparisons = predicted.comparisons
     chunks = len(chunk_index_bits(predicted.window)) if predicted.window else 0
-    hospital, developer = 4 * chunks + 2 * word + 1, chunks + 3 * word + 1
+    hospital, developer = 3 * chunks + 2 * word, chunks + 3 * word
     tally["offline", "hospital", "memory_bytes"] += comparisons * (hospital + 2 * WORD)
     tally["offline", "developer", "memory_bytes"] += comparisons * developer
     tally["online", "hospital", "memory_bytes"] += comparisons * 2 * hospital

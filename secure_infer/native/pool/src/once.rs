@@ -23,9 +23,10 @@ where
     A: Fn(&mut C, &mut T) -> Result<(), E> + Sync,
 {
     type State = S;
+    type Kept = ();
     type Error = E;
 
-    fn before(&mut self, _round: usize, _state: &mut S, context: &mut C) -> Result<(), E> {
+    fn before(&mut self, _round: usize, (): &mut (), context: &mut C) -> Result<(), E> {
         (self.before)(context, &mut self.item)
     }
 
@@ -33,7 +34,7 @@ where
         (self.work)(state, &mut self.item)
     }
 
-    fn after(&mut self, _round: usize, _state: &mut S, context: &mut C) -> Result<(), E> {
+    fn after(&mut self, _round: usize, (): &mut (), context: &mut C) -> Result<(), E> {
         (self.after)(context, &mut self.item)
     }
 }
@@ -70,6 +71,7 @@ impl Workers {
             state: PhantomData,
         });
         // while a thread works on one, another one waits behind it
-        self.stream(states, context, items, 1, 2 * self.threads())
+        let kept = &mut vec![(); states.len()][..];
+        self.stream((states, kept), context, items, 1, 2 * self.threads())
     }
 }

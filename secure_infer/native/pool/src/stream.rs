@@ -1,7 +1,7 @@
 //! A stream of items that pass a party's connection, then a thread, then the connection again, in order, round after
 //! round.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 
@@ -12,8 +12,11 @@ use crate::helpers::LOOKS;
 /// calls all three, so that what `before` brings into its caches is worked on there; but `after` has to wait for the
 /// item before it, and is called by whoever ends that one.
 pub trait Rounds<C: ?Sized>: Send {
-    /// What every thread has of its own.
+    /// What every thread has of its own, to work with.
     type State: Send;
+    /// What every thread has of its own besides, for `before` and for `after`, whoever calls it: memory that goes back
+    /// to the thread whose caches it is in.
+    type Kept: Send;
     /// A failure, which ends the stream.
     type Error: Send;
 
@@ -24,7 +27,7 @@ pub trait Rounds<C: ?Sized>: Send {
     fn before(
         &mut self,
         round: usize,
-        state: &mut Self::State,
+        kept: &mut Self::Kept,
         context: &mut C,
     ) -> Result<(), Self::Error>;
 
@@ -41,7 +44,7 @@ pub trait Rounds<C: ?Sized>: Send {
     fn after(
         &mut self,
         round: usize,
-        state: &mut Self::State,
+        kept: &mut Self::Kept,
         context: &mut C,
     ) -> Result<(), Self::Error>;
 }
@@ -52,9 +55,16 @@ struct Pass<T> {
     item: T,
 }
 
+/// A pass that was begun: its number, and who works on it.
+struct Turn<T> {
+    number: usize,
+    thread: usize,
+    pass: Pass<T>,
+}
+
 /// What a thread does next.
 enum Next<T> {
-    Work(usize, Pass<T>),
+    Work(Turn<T>),
     /// Wait for another thread to end something.
     Wait,
     Stop,
@@ -64,16 +74,15 @@ enum Next<T> {
 struct Turns<'c, C: ?Sized, I: Iterator<Item: Rounds<C>>> {
     rounds: usize,
     context: &'c mut C,
+    kept: &'c mut [<I::Item as Rounds<C>>::Kept],
     items: I,
     waiting: VecDeque<Pass<I::Item>>,
-    /// How often an item was begun.
-    begun: usize,
     /// How often an item was ended.
     ended: usize,
+    /// What was begun since, in order; what has been worked on waits there for what was begun earlier.
+    under_way: VecDeque<Option<Worked<C, I::Item>>>,
     /// How many are under way in rounds before the last one.
     unsent: usize,
-    /// What has been worked on and waits for something begun earlier.
-    worked: BTreeMap<usize, Worked<C, I::Item>>,
     failed: Option<<I::Item as Rounds<C>>::Error>,
     /// Somebody failed or panicked.
     stopped: bool,
@@ -81,7 +90,7 @@ struct Turns<'c, C: ?Sized, I: Iterator<Item: Rounds<C>>> {
     asleep: usize,
 }
 
-type Worked<C, T> = (Pass<T>, Result<(), <T as Rounds<C>>::Error>);
+type Worked<C, T> = (Turn<T>, Result<(), <T as Rounds<C>>::Error>);
 
 impl<'c, C, T, I> Turns<'c, C, I>
 where
@@ -89,18 +98,24 @@ where
     T: Rounds<C>,
     I: Iterator<Item = T>,
 {
-    fn new(context: &'c mut C, mut items: I, rounds: usize, together: usize) -> Self {
+    fn new(
+        context: &'c mut C,
+        kept: &'c mut [T::Kept],
+        mut items: I,
+        rounds: usize,
+        together: usize,
+    ) -> Self {
         let first = items.by_ref().take(together);
         let waiting = first.map(|item| Pass { round: 0, item }).collect();
         Self {
             rounds,
             context,
+            kept,
             items,
             waiting,
-            begun: 0,
             ended: 0,
+            under_way: VecDeque::new(),
             unsent: 0,
-            worked: BTreeMap::new(),
             failed: None,
             stopped: rounds == 0,
             asleep: 0,
@@ -112,11 +127,11 @@ where
         self.stopped = true;
     }
 
-    fn next(&mut self, state: &mut T::State) -> Next<T> {
+    fn next(&mut self, thread: usize) -> Next<T> {
         if self.stopped {
             return Next::Stop;
         }
-        let under_way = self.begun - self.ended;
+        let under_way = self.under_way.len();
         if self.unsent > 0 && self.waiting.len() <= under_way {
             return Next::Wait;
         }
@@ -127,26 +142,34 @@ where
                 Next::Stop
             };
         };
-        if let Err(error) = pass.item.before(pass.round, state, self.context) {
+        let kept = &mut self.kept[thread];
+        if let Err(error) = pass.item.before(pass.round, kept, self.context) {
             self.fail(error);
             return Next::Stop;
         }
-        self.begun += 1;
+        self.under_way.push_back(None);
         self.unsent += usize::from(pass.round + 1 < self.rounds);
-        Next::Work(self.begun - 1, pass)
+        Next::Work(Turn {
+            number: self.ended + under_way,
+            thread,
+            pass,
+        })
     }
 
     /// Ends what has been worked on, and whatever waited for it.
-    fn end(&mut self, number: usize, worked: Worked<C, T>, state: &mut T::State) {
-        self.worked.insert(number, worked);
+    fn end(&mut self, worked: Worked<C, T>) {
+        let place = worked.0.number - self.ended;
+        self.under_way[place] = Some(worked);
         while !self.stopped
-            && let Some((mut pass, result)) = self.worked.remove(&self.ended)
+            && let Some((turn, result)) = self.under_way.front_mut().and_then(Option::take)
         {
-            let after = |()| pass.item.after(pass.round, state, self.context);
+            self.under_way.pop_front();
+            self.ended += 1;
+            let (mut pass, kept) = (turn.pass, &mut self.kept[turn.thread]);
+            let after = |()| pass.item.after(pass.round, kept, self.context);
             if let Err(error) = result.and_then(after) {
                 return self.fail(error);
             }
-            self.ended += 1;
             pass.round += 1;
             if pass.round < self.rounds {
                 self.unsent -= 1;
@@ -187,8 +210,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// One thread's part of a stream.
-fn take_part<C, T, I>(turns: &Mutex<Turns<'_, C, I>>, ended: &Condvar, state: &mut T::State)
-where
+fn take_part<C, T, I>(
+    turns: &Mutex<Turns<'_, C, I>>,
+    ended: &Condvar,
+    thread: usize,
+    state: &mut T::State,
+) where
     C: ?Sized,
     T: Rounds<C>,
     I: Iterator<Item = T>,
@@ -197,12 +224,12 @@ where
     let mut turn = lock(turns);
     let mut looks = 0;
     loop {
-        match turn.next(state) {
-            Next::Work(number, mut pass) => {
+        match turn.next(thread) {
+            Next::Work(mut taken) => {
                 drop(turn);
-                let result = pass.item.work(pass.round, state);
+                let result = taken.pass.item.work(taken.pass.round, state);
                 turn = lock(turns);
-                turn.end(number, (pass, result), state);
+                turn.end((taken, result));
                 looks = 0;
             }
             Next::Wait if looks < LOOKS => {
@@ -248,7 +275,7 @@ impl Workers {
     /// When one of the three does, and when there is no state.
     pub fn stream<C, T, I>(
         &self,
-        states: &mut [T::State],
+        (states, kept): (&mut [T::State], &mut [T::Kept]),
         context: &mut C,
         items: I,
         rounds: usize,
@@ -259,30 +286,28 @@ impl Workers {
         T: Rounds<C>,
         I: IntoIterator<Item = T, IntoIter: Send>,
     {
-        assert!(
-            !states.is_empty(),
-            "states: expected one at least, got none"
-        );
-        let mut turns = Turns::new(context, items.into_iter(), rounds, together);
-        let busy = self.threads().min(turns.waiting.len()).min(states.len());
+        let own_things = states.len().min(kept.len());
+        assert!(own_things > 0, "states: expected one at least, got none");
+        let mut turns = Turns::new(context, kept, items.into_iter(), rounds, together);
+        let busy = self.threads().min(turns.waiting.len()).min(own_things);
         let (own, others) = states[..busy.max(1)].split_at_mut(1);
         let own = &mut own[0];
         let failed = match self.helpers.as_ref().filter(|_| busy > 1) {
             None => {
-                while let Next::Work(number, mut pass) = turns.next(own) {
-                    let result = pass.item.work(pass.round, own);
-                    turns.end(number, (pass, result), own);
+                while let Next::Work(mut taken) = turns.next(0) {
+                    let result = taken.pass.item.work(taken.pass.round, own);
+                    turns.end((taken, result));
                 }
                 turns.failed
             }
             Some(helpers) => {
                 let (turns, ended) = (Mutex::new(turns), Condvar::new());
                 helpers.scope(|scope| {
-                    for state in others {
+                    for (other, state) in others.iter_mut().enumerate() {
                         let (turns, ended) = (&turns, &ended);
-                        scope.spawn(move || take_part(turns, ended, state));
+                        scope.spawn(move || take_part(turns, ended, other + 1, state));
                     }
-                    take_part(&turns, &ended, own);
+                    take_part(&turns, &ended, 0, own);
                 });
                 let turns = turns.into_inner();
                 turns.unwrap_or_else(PoisonError::into_inner).failed

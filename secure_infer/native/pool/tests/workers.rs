@@ -158,11 +158,19 @@ impl<'a> Numbered<'a> {
 impl Rounds<Vec<Step>> for Numbered<'_> {
     /// How much this thread has worked.
     type State = usize;
+    /// What this thread has begun and nobody has ended.
+    type Kept = HashSet<usize>;
     type Error = Step;
 
-    fn before(&mut self, round: usize, _: &mut usize, seen: &mut Vec<Step>) -> Result<(), Step> {
+    fn before(
+        &mut self,
+        round: usize,
+        kept: &mut HashSet<usize>,
+        seen: &mut Vec<Step>,
+    ) -> Result<(), Step> {
         let step = ("before", round, self.number);
         self.step(step)?;
+        kept.insert(self.number);
         assert_eq!(self.value, 2 * round);
         self.value += 1;
         seen.push(step);
@@ -177,13 +185,24 @@ impl Rounds<Vec<Step>> for Numbered<'_> {
         Ok(())
     }
 
-    fn after(&mut self, round: usize, _: &mut usize, seen: &mut Vec<Step>) -> Result<(), Step> {
+    fn after(
+        &mut self,
+        round: usize,
+        kept: &mut HashSet<usize>,
+        seen: &mut Vec<Step>,
+    ) -> Result<(), Step> {
         let step = ("after", round, self.number);
         self.step(step)?;
+        assert!(kept.remove(&self.number), "begun by another thread");
         assert_eq!(self.value, 2 * round + 2);
         seen.push(step);
         Ok(())
     }
+}
+
+/// What threads keep that have begun nothing.
+fn nothing(threads: usize) -> Vec<HashSet<usize>> {
+    vec![HashSet::new(); threads]
 }
 
 fn only(seen: &[Step], what: &str) -> Vec<(usize, usize)> {
@@ -223,8 +242,11 @@ fn a_stream_has_one_order_of_rounds_and_items_before_and_after_the_work() {
         ] {
             let (mut states, mut seen) = (vec![0; threads], Vec::new());
             let items = (0..n).map(|number| Numbered::new(number, &work, &fails));
-            let result = workers.stream(&mut states, &mut seen, items, rounds, together);
+            let mut kept = nothing(threads);
+            let own = (&mut states[..], &mut kept[..]);
+            let result = workers.stream(own, &mut seen, items, rounds, together);
             result.unwrap();
+            assert_eq!(kept, nothing(threads));
             let order = in_order(n, rounds, together);
             assert_eq!(only(&seen, "before"), order);
             assert_eq!(only(&seen, "after"), order);
@@ -244,7 +266,8 @@ fn a_stream_ends_with_the_first_error_in_order_and_nothing_after_it() {
                 step == failing && round == 1 && [50, 51].contains(&item)
             };
             let items = (0..100).map(|number| Numbered::new(number, &work, &fails));
-            let result = workers.stream(&mut states, &mut seen, items, 2, 10);
+            let own = (&mut states[..], &mut nothing(threads)[..]);
+            let result = workers.stream(own, &mut seen, items, 2, 10);
             assert_eq!(result, Err((failing, 1, 50)));
             let (passed, order) = (only(&seen, "after"), in_order(100, 2, 10));
             assert_eq!(passed, order[..passed.len()]);
@@ -269,7 +292,8 @@ fn a_panic_in_a_stream_reaches_the_caller_and_leaves_nobody_waiting() {
             for together in [1, 2, 16] {
                 let caught = catch_unwind(AssertUnwindSafe(|| {
                     let items = (0..100).map(|number| Numbered::new(number, &work, &fails));
-                    workers.stream(&mut vec![0; threads], &mut Vec::new(), items, 3, together)
+                    let own = (&mut vec![0; threads][..], &mut nothing(threads)[..]);
+                    workers.stream(own, &mut Vec::new(), items, 3, together)
                 }));
                 assert!(caught.is_err());
             }
@@ -289,7 +313,8 @@ fn a_stream_works_on_several_threads_at_the_same_time() {
         Ok(())
     };
     let items = (0..6).map(|number| Numbered::new(number, &work, &fails));
-    let result = workers.stream(&mut states, &mut Vec::new(), items, 4, 6);
+    let own = (&mut states[..], &mut nothing(3)[..]);
+    let result = workers.stream(own, &mut Vec::new(), items, 4, 6);
     result.unwrap();
     assert_eq!(states.iter().sum::<usize>(), 24);
 }
@@ -320,6 +345,7 @@ impl Talk {
 
 impl Rounds<End> for Talk {
     type State = ();
+    type Kept = ();
     type Error = &'static str;
 
     fn before(&mut self, round: usize, (): &mut (), end: &mut End) -> Result<(), &'static str> {
@@ -357,7 +383,8 @@ fn parties_with_any_numbers_of_threads_do_not_wait_for_each_other() {
             asks,
         });
         let workers = Workers::new(threads).unwrap();
-        workers.stream(&mut vec![(); threads], end, items, 5, 8)
+        let own = (&mut vec![(); threads][..], &mut vec![(); threads][..]);
+        workers.stream(own, end, items, 5, 8)
     };
     for (ours, theirs) in [(1, 1), (1, 2), (2, 1), (2, 2), (3, 7), (7, 3), (8, 8)] {
         for n in [1, 2, 3, 4, 5, 8, 9, 17, 100] {

@@ -62,9 +62,9 @@ fn carry_chain(c: &mut Criterion) {
     let mut source = Source::new();
     let (y, pads) = (source.words(), source.tables());
     let (pi_in, pi_out, omega) = (source.bytes(1), source.bytes(1), source.bytes(4));
-    let picks = source.bytes(5);
-    let (mut tables, mut answers) = (vec![0; LANE], vec![0; LANE]);
-    let (mut indices, mut carries) = (vec![0; LANE], vec![0; LANE]);
+    let mut picks = source.bytes(5);
+    let (mut codes, mut answers) = (vec![0; LANE], vec![0; LANE]);
+    let (mut deltas, mut carries) = (vec![0; LANE], vec![0; LANE]);
     let chunk = Chunk {
         low: 7,
         width: 3,
@@ -72,22 +72,29 @@ fn carry_chain(c: &mut Criterion) {
     };
     measure!(
         group,
-        "carry, tables",
-        carry::tables(chunk, black_box(&y), &pi_in, &pi_out, &mut tables)
+        "carry, codes",
+        carry::codes(chunk, black_box(&y), &pi_in, &pi_out, &mut codes)
     );
     measure!(
         group,
         "carry, answer",
-        carry::answer(black_box(&tables), &pads, &omega, &mut answers)
+        carry::answer(chunk, black_box(&codes), &pads, &omega, &mut answers)
     );
     let centre = carry::centre([3, 11]);
-    measure!(group, "carry, indices", {
-        carry::indices(chunk, black_box(&y), centre, &pi_in, &mut indices)
+    measure!(group, "carry, ask", {
+        carry::ask(
+            chunk,
+            black_box(&y),
+            centre,
+            &pi_in,
+            &mut picks,
+            &mut deltas,
+        )
     });
     measure!(
         group,
         "carry, pick",
-        carry::pick(black_box(&answers), &indices, &picks, &mut carries)
+        carry::pick(black_box(&answers), &picks, &mut carries)
     );
     measure!(
         group,
@@ -159,7 +166,7 @@ fn truncation(c: &mut Criterion) {
     let mut source = Source::new();
     let (y, rho) = (source.words(), source.words());
     let (first, second) = (source.words(), source.words());
-    let (choices, mut shares) = (source.bytes(1), vec![0; LANE]);
+    let (mut choices, mut shares) = (source.bytes(1), vec![0; LANE]);
     let [mut corrections, mut zero, mut one, mut out] = [(); 4].map(|()| vec![0u16; LANE]);
     group.bench_function("truncation, hospital's share", |b| {
         b.iter(|| extension.hospital_share(black_box(&y), &rho, &mut shares));
@@ -177,10 +184,10 @@ fn truncation(c: &mut Criterion) {
     measure!(group, "truncation, answer", {
         extension.answer(black_box(&zero), &one, &choices, &mut out)
     });
-    let (mut share, mut flips) = (source.words(), vec![0; LANE]);
+    let (mut share, flips) = (source.words(), vec![0; LANE]);
     measure!(group, "truncation, offset", extension.offset(&mut share));
     measure!(group, "truncation, request", {
-        extension.request(black_box(&y), &choices, &mut flips)
+        extension.request(black_box(&y), &mut choices)
     });
     measure!(group, "truncation, finish", {
         extension.finish(&mut share, &flips, &zero, &one)

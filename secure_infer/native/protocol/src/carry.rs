@@ -11,7 +11,8 @@
 //!
 //! In chunk j, D holds its digit B_j and the carry masked by pi_j. H knows A_j, pi_j and a fresh
 //! pi_(j+1), hence the table `T[B, chat] = [A_j + B + (chat xor pi_j) >= 2^c] xor pi_(j+1)`.
-//! Everything here is word-parallel: one 16-bit word holds one table.
+//! H keeps these three in five bits, and what the last chunk's byte has left is the choice of the party's multiplexer
+//! OT. Everything here is word-parallel: one 16-bit word holds one table.
 
 /// A part of the carry chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,33 +71,63 @@ pub fn bits(shares: &[u32], position: u32, out: &mut [u8]) {
     }
 }
 
-/// H, offline: the tables of one chunk for the shares `y`, the incoming and the outgoing masks.
-///
-/// With H's digit A, the digits B with A + B + carry >= 2^c are the highest A + carry of all 2^c: a row of ones that
-/// a shift by A + carry moves into a word of 2^c zeros. A chunk with a carry has two such rows, which pi swaps.
+/// The bit of a byte that is left over: H keeps pi in the code of the last chunk, D its choice in the last pick.
+const SPARE: u32 = 7;
+
+/// Either party, offline: adds the choice of its multiplexer OT to the last chunk's bytes.
 #[inline(always)]
-pub fn tables(chunk: Chunk, y: &[u32], pi_in: &[u8], pi_out: &[u8], out: &mut [u16]) {
-    let n = out.len();
-    let (y, pi_in, pi_out) = (&y[..n], &pi_in[..n], &pi_out[..n]);
-    let (digit_mask, row) = ((1 << chunk.width) - 1, 1 << chunk.width);
-    let zeros = (1u32 << row) - 1;
-    let entries = u16::MAX >> (16 - chunk.entries());
-    for i in 0..n {
-        let (digit, pi) = (y[i] >> chunk.low & digit_mask, u32::from(pi_in[i]));
-        let ones = |carry: u32| (zeros << row) >> (digit + carry) & zeros;
-        let table = if chunk.carry {
-            ones(pi) | ones(pi ^ 1) << row
-        } else {
-            ones(0)
-        };
-        out[i] = table as u16 ^ (entries & 0u16.wrapping_sub(u16::from(pi_out[i])));
+pub fn keep_choices(choices: &[u8], last: &mut [u8]) {
+    for (byte, &choice) in last.iter_mut().zip(choices) {
+        *byte |= choice << SPARE;
     }
 }
 
-/// H, online: `T[i] xor P[i xor delta]` for every entry i of every table.
+/// Either party, online: the choices, in place; the rest is erased.
 #[inline(always)]
-pub fn answer(tables: &[u16], pads: &[u16], delta: &[u8], out: &mut [u16]) {
-    for (((answer, &table), &pad), &delta) in out.iter_mut().zip(tables).zip(pads).zip(delta) {
+pub fn leave_choices(last: &mut [u8]) {
+    for byte in last {
+        *byte >>= SPARE;
+    }
+}
+
+/// H, offline: of one chunk, what its tables follow from. A code is a digit of `y`, the incoming mask above it where
+/// the chunk has a carry, and above that the outgoing mask.
+#[inline(always)]
+pub fn codes(chunk: Chunk, y: &[u32], pi_in: &[u8], pi_out: &[u8], out: &mut [u8]) {
+    let n = out.len();
+    let (y, pi_in, pi_out) = (&y[..n], &pi_in[..n], &pi_out[..n]);
+    let digit_mask = (1 << chunk.width) - 1;
+    for i in 0..n {
+        let digit = (y[i] >> chunk.low & digit_mask) as u8;
+        let above = if chunk.carry { pi_in[i] } else { 0 };
+        out[i] = digit | above << chunk.width | pi_out[i] << chunk.index_bits();
+    }
+}
+
+/// The table of a code.
+///
+/// With H's digit A, the digits B with A + B + carry >= 2^c are the highest A + carry of all 2^c: a row that begins with
+/// zeros, which are 2^c ones shifted by A + carry and inverted. A chunk with a carry has two such rows, which pi swaps.
+#[inline(always)]
+fn table(chunk: Chunk, code: u8) -> u16 {
+    let code = u16::from(code);
+    let (digit, row) = (code & ((1 << chunk.width) - 1), 1 << chunk.width);
+    let ones = u16::MAX >> (16 - row);
+    let zeros = if chunk.carry {
+        let carry = code >> chunk.width & 1;
+        ones >> (digit + carry) | (ones >> (digit + (carry ^ 1))) << row
+    } else {
+        ones >> digit
+    };
+    let entries = u16::MAX >> (16 - chunk.entries());
+    let pi = code >> chunk.index_bits() & 1;
+    (zeros ^ pi.wrapping_sub(1)) & entries
+}
+
+/// H, online: `T[i] xor P[i xor delta]` for every entry i of every table T.
+#[inline(always)]
+pub fn answer(chunk: Chunk, codes: &[u8], pads: &[u16], delta: &[u8], out: &mut [u16]) {
+    for (((answer, &code), &pad), &delta) in out.iter_mut().zip(codes).zip(pads).zip(delta) {
         let delta = u16::from(delta);
         let mut pad = pad;
         for (bit, (low, shift)) in [(0x5555, 1), (0x3333, 2), (0x0f0f, 4), (0x00ff, 8)]
@@ -106,24 +137,26 @@ pub fn answer(tables: &[u16], pads: &[u16], delta: &[u8], out: &mut [u16]) {
             let swapped = ((pad & low) << shift) | (pad >> shift & low);
             pad ^= (pad ^ swapped) & 0u16.wrapping_sub(delta >> bit & 1);
         }
-        *answer = table ^ pad;
+        *answer = table(chunk, code) ^ pad;
     }
 }
 
-/// D, online: the index into each table, from the digits of `y + centre` and the masked carries.
+/// D, online: the masked indices for H, from the digits of `y + centre` and the masked carries. `picks` hold omega in
+/// four bits and its pad in the next one; afterwards the index instead of omega.
 #[inline(always)]
-pub fn indices(chunk: Chunk, y: &[u32], centre: u32, carry: &[u8], out: &mut [u8]) {
+pub fn ask(chunk: Chunk, y: &[u32], centre: u32, carry: &[u8], picks: &mut [u8], delta: &mut [u8]) {
     let digit_mask = (1 << chunk.width) - 1;
-    for ((index, &y), &carry) in out.iter_mut().zip(y).zip(carry) {
-        *index = (y.wrapping_add(centre) >> chunk.low & digit_mask) as u8 | carry << chunk.width;
+    for (((pick, delta), &y), &carry) in picks.iter_mut().zip(delta).zip(y).zip(carry) {
+        let digit = (y.wrapping_add(centre) >> chunk.low & digit_mask) as u8;
+        *delta = (digit | carry << chunk.width) ^ *pick & 15;
+        *pick ^= *delta;
     }
 }
 
-/// D, online: the chosen entry of each answer, `picks` holding omega in four bits and its pad above.
+/// D, online: the entry of each answer that was [asked](ask) for.
 #[inline(always)]
-pub fn pick(answers: &[u16], indices: &[u8], picks: &[u8], carry: &mut [u8]) {
-    for (((carry, &answer), &index), &pick) in carry.iter_mut().zip(answers).zip(indices).zip(picks)
-    {
-        *carry = (u32::from(answer) >> index & 1) as u8 ^ pick >> 4;
+pub fn pick(answers: &[u16], picks: &[u8], carry: &mut [u8]) {
+    for ((carry, &answer), &pick) in carry.iter_mut().zip(answers).zip(picks) {
+        *carry = (u32::from(answer) >> (pick & 15)) as u8 & 1 ^ pick >> 4 & 1;
     }
 }

@@ -8,20 +8,22 @@
 //! receives isn't in another's cache; a message's memory stays with its thread, too. The peer cannot tell, but for the
 //! time.
 
+use std::marker::PhantomData;
+use std::mem::take;
 use std::ops::Range;
 use std::slice::ChunksMut;
 
 use blindread_pool::{Rounds, Workers};
 use blindread_ring::Word;
 
-use crate::channel::Channel;
+use crate::channel::{Channel, Kind};
 use crate::error::ProtocolError;
 use crate::secret::Secret;
 
 /// Lanes under way together.
 const DEPTH: usize = 16;
 /// Elements of a lane, at most.
-const LARGEST: usize = 1 << 15;
+const LARGEST: usize = 1 << 16;
 /// Elements of a lane, at least, so that small vectors are not cut into tiny messages.
 const SMALLEST: usize = 1 << 12;
 /// Elements that are worked on together, so that what they need in between stays in the first-level cache: a multiple
@@ -41,34 +43,23 @@ pub(crate) struct Lanes {
 /// wait for each other.
 const APART: usize = 128;
 
-/// Work space of one thread: one block, and memory of messages.
+/// Work space of one thread: one block.
 #[repr(align(128))]
 pub(crate) struct Scratch<W> {
     pub(crate) bytes: Vec<u8>,
+    pub(crate) bits: Vec<u8>,
     pub(crate) tables: Vec<u16>,
     pub(crate) words: Vec<W>,
-    vectors: Vec<Vec<u8>>,
 }
 
 impl<W: Word> Scratch<W> {
-    fn new(vectors: Vec<Vec<u8>>) -> Self {
+    fn new() -> Self {
         Self {
             bytes: block(),
+            bits: block(),
             tables: block(),
             words: block(),
-            vectors,
         }
-    }
-
-    /// An empty vector, if possible with the memory of one that was [kept](Self::keep).
-    pub(crate) fn vector(&mut self) -> Vec<u8> {
-        self.vectors.pop().unwrap_or_default()
-    }
-
-    /// Keeps the memory of a vector that isn't needed any more.
-    pub(crate) fn keep(&mut self, mut vector: Vec<u8>) {
-        vector.clear();
-        self.vectors.push(vector);
     }
 }
 
@@ -90,6 +81,73 @@ pub(crate) struct Online<'a> {
 #[derive(Default)]
 pub(crate) struct Kept(Vec<Vec<Vec<u8>>>);
 
+/// One lane, and what a party does with it in each round of a protocol.
+pub(crate) trait Lane<W>: Send {
+    /// The message that a round begins with, if any: its kind and its bytes.
+    fn receives(&self, round: usize) -> Option<(Kind, usize)>;
+
+    /// Appends what the party sends in this round to `answer`.
+    ///
+    /// # Errors
+    /// What was received is malformed.
+    fn work(
+        &mut self,
+        round: usize,
+        received: &[u8],
+        answer: &mut Vec<u8>,
+        scratch: &mut Scratch<W>,
+    ) -> Result<(), ProtocolError>;
+
+    /// The message that a round ends with, if any.
+    fn sends(&self, round: usize) -> Option<Kind>;
+}
+
+/// A lane and its messages.
+struct Passing<L, W> {
+    lane: L,
+    received: Vec<u8>,
+    answer: Vec<u8>,
+    words: PhantomData<fn(W)>,
+}
+
+impl<'c, W: Word, L: Lane<W>> Rounds<dyn Channel + 'c> for Passing<L, W> {
+    type State = Scratch<W>;
+    type Kept = Vec<Vec<u8>>;
+    type Error = ProtocolError;
+
+    fn before(
+        &mut self,
+        round: usize,
+        kept: &mut Vec<Vec<u8>>,
+        ch: &mut (dyn Channel + 'c),
+    ) -> Result<(), ProtocolError> {
+        self.answer = kept.pop().unwrap_or_default();
+        self.received = kept.pop().unwrap_or_default();
+        if let Some((kind, len)) = self.lane.receives(round) {
+            ch.recv(kind, len, &mut self.received)?;
+        }
+        Ok(())
+    }
+
+    fn work(&mut self, round: usize, scratch: &mut Scratch<W>) -> Result<(), ProtocolError> {
+        self.answer.clear();
+        (self.lane).work(round, &self.received, &mut self.answer, scratch)
+    }
+
+    fn after(
+        &mut self,
+        round: usize,
+        kept: &mut Vec<Vec<u8>>,
+        ch: &mut (dyn Channel + 'c),
+    ) -> Result<(), ProtocolError> {
+        if let Some(kind) = self.lane.sends(round) {
+            ch.send(kind, &self.answer)?;
+        }
+        kept.extend([take(&mut self.received), take(&mut self.answer)]);
+        Ok(())
+    }
+}
+
 impl Online<'_> {
     /// Passes lanes through the rounds of a protocol.
     ///
@@ -102,15 +160,20 @@ impl Online<'_> {
     ) -> Result<(), ProtocolError>
     where
         W: Word,
-        L: for<'c> Rounds<dyn Channel + 'c, State = Scratch<W>, Error = ProtocolError>,
+        L: Lane<W>,
     {
-        let Kept(kept) = &mut *self.kept;
-        kept.resize_with(self.workers.threads(), Vec::new);
-        let mut scratch: Vec<_> = kept.drain(..).map(Scratch::new).collect();
+        let (threads, Kept(kept)) = (self.workers.threads(), &mut *self.kept);
+        kept.resize_with(threads, Vec::new);
+        let mut scratch: Vec<_> = (0..threads).map(|_| Scratch::new()).collect();
+        let lanes = lanes.into_iter().map(|lane| Passing {
+            lane,
+            received: Vec::new(),
+            answer: Vec::new(),
+            words: PhantomData,
+        });
+        let own = (&mut scratch[..], &mut kept[..]);
         self.workers
-            .stream(&mut scratch, &mut *self.ch, lanes, rounds, DEPTH)?;
-        kept.extend(scratch.into_iter().map(|scratch| scratch.vectors));
-        Ok(())
+            .stream(own, &mut *self.ch, lanes, rounds, DEPTH)
     }
 }
 
@@ -119,7 +182,7 @@ impl Lanes {
     pub(crate) fn new(n: usize) -> Self {
         Self {
             n,
-            lane: (n / 8).next_multiple_of(64).clamp(SMALLEST, LARGEST),
+            lane: (n / 4).next_multiple_of(64).clamp(SMALLEST, LARGEST),
         }
     }
 

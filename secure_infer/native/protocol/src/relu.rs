@@ -40,9 +40,9 @@ mod evaluate;
 struct HospitalRelu<W: Word> {
     window: [u32; 2],
     chunks: Vec<Chunk>,
-    tables: Vec<Secret<u16>>,
+    /// Per chunk, see [`carry::codes`]; with those of the last one, H's masks of the signs.
+    codes: Vec<Secret<u8>>,
     pads: Vec<Secret<u16>>,
-    pi: Secret<u8>,
     zero: Secret<W>,
     one: Secret<W>,
     out_bits: u32,
@@ -54,9 +54,8 @@ struct DeveloperRelu<W: Word> {
     top: u32,
     /// See [`carry::centre`].
     centre: u32,
-    /// Per chunk: omega in four bits, its pad above.
+    /// Per chunk, see [`carry::pick`]; with those of the last one, D's choices in the multiplexer.
     picks: Vec<Secret<u8>>,
-    choices: Secret<u8>,
     w: Secret<W>,
     tau: Secret<W>,
     difference: Secret<W>,
@@ -137,6 +136,7 @@ pub(crate) struct Space {
     pub(crate) first: Secret<u32>,
     pub(crate) second: Secret<u32>,
     pad: Secret<u32>,
+    pi: Secret<u8>,
     carries: Secret<u8>,
 }
 
@@ -217,10 +217,9 @@ impl<W: Word> HospitalRelu<W> {
         let chunks = carry::chunks(window);
         Self {
             window,
-            tables: chunks.iter().map(|_| Secret::new(n)).collect(),
+            codes: chunks.iter().map(|_| Secret::new(n)).collect(),
             pads: chunks.iter().map(|_| Secret::new(n)).collect(),
             chunks,
-            pi: Secret::new(n),
             zero: Secret::new(n),
             one: Secret::new(n),
             out_bits,
@@ -238,7 +237,7 @@ impl<W: Word> HospitalRelu<W> {
         let space = &mut *off.space;
         let [first, second, pad] =
             [&mut space.first, &mut space.second, &mut space.pad].map(|words| words.room(n));
-        let pi = &mut self.pi[at.clone()];
+        let pi = space.pi.room(n);
         for role in off.ots.speaking_first() {
             match role {
                 Role::Sender => {
@@ -257,17 +256,17 @@ impl<W: Word> HospitalRelu<W> {
         // every chunk's carries are masked; the last chunk's carry is the sign, whose mask is the choice in D's OT
         let carries = space.carries.room((self.chunks.len() - 1) * n);
         off.prg.fill(carries);
-        let mut tables: Vec<_> = (self.tables.iter_mut())
-            .map(|tables| tables[at.clone()].chunks_mut(BLOCK))
+        let mut codes: Vec<_> = (self.codes.iter_mut())
+            .map(|codes| codes[at.clone()].chunks_mut(BLOCK))
             .collect();
         let blocks = (self.zero[at.clone()].chunks_mut(BLOCK))
             .zip(self.one[at].chunks_mut(BLOCK))
             .enumerate()
             .map(|(block, rest)| {
-                let tables: Vec<_> = tables.iter_mut().filter_map(Iterator::next).collect();
-                (block * BLOCK, tables, rest, Vec::new())
+                let codes: Vec<_> = codes.iter_mut().filter_map(Iterator::next).collect();
+                (block * BLOCK, codes, rest, Vec::new())
             });
-        let (chunks, sign, carries) = (&self.chunks, self.window[1] - 1, &*carries);
+        let (chunks, sign, pi, carries) = (&self.chunks, self.window[1] - 1, &*pi, &*carries);
         let mut states: Vec<_> = (0..off.workers.threads())
             .map(|_| Block::<W>::new())
             .collect();
@@ -276,27 +275,31 @@ impl<W: Word> HospitalRelu<W> {
             off.ch,
             blocks,
             |_, _| Ok(()),
-            |own, (start, tables, (zero, one), message)| {
+            |own, (start, codes, (zero, one), message)| {
                 let at = *start..*start + zero.len();
                 let [mut pi_in, mut pi_out] =
                     [&mut own.pi_in, &mut own.pi_out].map(|bits| &mut bits[..at.len()]);
                 pi_in.fill(0);
-                for (j, (&chunk, tables)) in chunks.iter().zip(tables).enumerate() {
+                for (j, (&chunk, codes)) in chunks.iter().zip(codes).enumerate() {
+                    let last = j + 1 == chunks.len();
                     widened(
                         #[inline(always)]
                         || {
-                            if j + 1 < chunks.len() {
-                                let carries = &carries[j * n..][at.clone()];
-                                for (out, &carry) in pi_out.iter_mut().zip(carries) {
-                                    *out = carry & 1;
-                                }
-                            } else {
+                            if last {
                                 carry::bits(&y[at.clone()], sign, pi_out);
                                 for (out, &pi) in pi_out.iter_mut().zip(&pi[at.clone()]) {
                                     *out ^= pi;
                                 }
+                            } else {
+                                let carries = &carries[j * n..][at.clone()];
+                                for (out, &carry) in pi_out.iter_mut().zip(carries) {
+                                    *out = carry & 1;
+                                }
                             }
-                            carry::tables(chunk, &y[at.clone()], pi_in, pi_out, tables);
+                            carry::codes(chunk, &y[at.clone()], pi_in, pi_out, codes);
+                            if last {
+                                carry::keep_choices(&pi[at.clone()], codes);
+                            }
                         },
                     );
                     std::mem::swap(&mut pi_in, &mut pi_out);
@@ -352,7 +355,6 @@ impl<W: Word> DeveloperRelu<W> {
             chunks,
             top: window[1] - 1,
             centre: carry::centre(window),
-            choices: Secret::new(n),
             w: Secret::new(n),
             tau: Secret::new(n),
             difference: Secret::new(n),
@@ -374,12 +376,7 @@ impl<W: Word> DeveloperRelu<W> {
                 room.zip(entries.chunks(BLOCK).zip(pads.chunks(BLOCK)))
             })
             .collect();
-        let of_choices = (self.choices[at.clone()].chunks_mut(BLOCK)).zip(
-            received
-                .choices
-                .chunks(BLOCK)
-                .zip(received.pads.chunks(BLOCK)),
-        );
+        let of_choices = (received.choices.chunks(BLOCK)).zip(received.pads.chunks(BLOCK));
         let of_product = (self.w[at.clone()].chunks_mut(BLOCK))
             .zip(self.tau[at.clone()].chunks_mut(BLOCK))
             .zip(self.difference[at].chunks_mut(BLOCK))
@@ -397,21 +394,23 @@ impl<W: Word> DeveloperRelu<W> {
                 Ok::<_, ProtocolError>(ch.recv(Kind::CotCorrections, len, message)?)
             },
             |corrections, (picks, (of_choices, of_product), message)| {
-                let (choices, (chosen, pads)) = of_choices;
+                let (choices, pads) = *of_choices;
                 let (((w, tau), difference), (first, second)) = of_product;
                 let corrections = &mut corrections[..choices.len()];
                 wire::get_words(message, bits, corrections)?;
-                choices.copy_from_slice(chosen);
                 widened(
                     #[inline(always)]
                     || {
-                        for (picks, (entries, pads)) in picks {
+                        for (picks, (entries, pads)) in &mut *picks {
                             let table = entries.iter().zip(*pads);
                             for (pick, (&entry, &pad)) in picks.iter_mut().zip(table) {
                                 *pick = entry | pad << 4;
                             }
                         }
-                        mux::receive(chosen, corrections, mask, pads, w);
+                        if let Some((last, _)) = picks.last_mut() {
+                            carry::keep_choices(choices, last);
+                        }
+                        mux::receive(choices, corrections, mask, pads, w);
                         let results = tau.iter_mut().zip(difference.iter_mut());
                         for ((tau, difference), (&first, &second)) in
                             results.zip(first.iter().zip(*second))

@@ -117,11 +117,11 @@ impl Truncation {
         }
     }
 
-    /// D, online: the flips for H, from offset shares.
+    /// D, online: the flips for H, from offset shares, in place over D's choices.
     #[inline(always)]
-    pub fn request(self, y: &[u32], choices: &[u8], flips: &mut [u8]) {
-        for ((flip, &y), &choice) in flips.iter_mut().zip(y).zip(choices) {
-            *flip = (y >> (self.from_bits - 1)) as u8 ^ choice;
+    pub fn request(self, y: &[u32], choices: &mut [u8]) {
+        for (choice, &y) in choices.iter_mut().zip(y) {
+            *choice ^= (y >> (self.from_bits - 1)) as u8;
         }
     }
 

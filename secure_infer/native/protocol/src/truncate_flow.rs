@@ -1,14 +1,11 @@
 //! The messages of a truncation or an extension; see [`crate::truncate`] for the function and its security.
 
-use std::mem::{replace, take};
-
-use blindread_pool::Rounds;
 use blindread_ring::{Word, prefetch_next, widened};
 
 use crate::ahead::stripes;
-use crate::channel::{Channel, Kind};
+use crate::channel::Kind;
 use crate::error::ProtocolError;
-use crate::lanes::{Lanes, Online, STEP, Scratch};
+use crate::lanes::{Lane, Lanes, Online, STEP, Scratch};
 use crate::mux;
 use crate::program::ring_mask;
 use crate::random;
@@ -152,13 +149,11 @@ impl<W: Word> Block<W> {
     }
 }
 
-/// What H keeps for one lane, and D's message, which its answer replaces. In the second round, D reads and H has nothing
-/// to do.
+/// What H keeps for one lane. In the second round, D reads and H has nothing to do.
 struct HospitalLane<'a, W> {
     truncation: Truncation,
     zero: &'a mut [W],
     one: &'a mut [W],
-    body: Vec<u8>,
 }
 
 impl<W: Word> Answers for HospitalTruncate<W> {
@@ -231,7 +226,6 @@ impl<W: Word> Answers for HospitalTruncate<W> {
             truncation,
             zero,
             one,
-            body: Vec::new(),
         });
         on.exchange(kept, 2)?;
         debug_assert!(self.zero.is_wiped() && self.one.is_wiped());
@@ -239,31 +233,24 @@ impl<W: Word> Answers for HospitalTruncate<W> {
     }
 }
 
-impl<'c, W: Word> Rounds<dyn Channel + 'c> for HospitalLane<'_, W> {
-    type State = Scratch<W>;
-    type Error = ProtocolError;
-
-    fn before(
-        &mut self,
-        round: usize,
-        scratch: &mut Scratch<W>,
-        ch: &mut (dyn Channel + 'c),
-    ) -> Result<(), ProtocolError> {
-        if round == 0 {
-            self.body = scratch.vector();
-            let len = wire::bits_len(self.zero.len());
-            ch.recv(Kind::TruncateRequest, len, &mut self.body)?;
-        }
-        Ok(())
+impl<W: Word> Lane<W> for HospitalLane<'_, W> {
+    fn receives(&self, round: usize) -> Option<(Kind, usize)> {
+        (round == 0).then(|| (Kind::TruncateRequest, wire::bits_len(self.zero.len())))
     }
 
-    fn work(&mut self, round: usize, scratch: &mut Scratch<W>) -> Result<(), ProtocolError> {
+    fn work(
+        &mut self,
+        round: usize,
+        received: &[u8],
+        answer: &mut Vec<u8>,
+        scratch: &mut Scratch<W>,
+    ) -> Result<(), ProtocolError> {
         if round > 0 {
             return Ok(());
         }
-        let (truncation, mut answer) = (self.truncation, scratch.vector());
+        let truncation = self.truncation;
         let blocks = (self.zero.chunks_mut(STEP).zip(self.one.chunks_mut(STEP)))
-            .zip(self.body.chunks(wire::bits_len(STEP)));
+            .zip(received.chunks(wire::bits_len(STEP)));
         for ((zero, one), request) in blocks {
             let n = zero.len();
             let (flips, words) = (&mut scratch.bytes[..n], &mut scratch.words[..n]);
@@ -274,25 +261,15 @@ impl<'c, W: Word> Rounds<dyn Channel + 'c> for HospitalLane<'_, W> {
                     truncation.answer(zero, one, flips, words);
                 },
             );
-            wire::put_words(words, truncation.ot_bits(), &mut answer);
+            wire::put_words(words, truncation.ot_bits(), answer);
             wipe(zero);
             wipe(one);
         }
-        scratch.keep(replace(&mut self.body, answer));
         Ok(())
     }
 
-    fn after(
-        &mut self,
-        round: usize,
-        scratch: &mut Scratch<W>,
-        ch: &mut (dyn Channel + 'c),
-    ) -> Result<(), ProtocolError> {
-        if round == 0 {
-            ch.send(Kind::TruncateAnswer, &self.body)?;
-            scratch.keep(take(&mut self.body));
-        }
-        Ok(())
+    fn sends(&self, round: usize) -> Option<Kind> {
+        (round == 0).then_some(Kind::TruncateAnswer)
     }
 }
 
@@ -325,15 +302,12 @@ impl Truncates for Truncation {
     }
 }
 
-/// What D keeps for one lane, and the message that it sends or has received.
+/// What D keeps for one lane; the choices become the bits that H gets.
 struct DeveloperLane<'a, W> {
     truncation: Truncation,
     y: &'a mut [u32],
     choices: &'a mut [u8],
     w: &'a mut [W],
-    /// Of the request.
-    flips: Vec<u8>,
-    body: Vec<u8>,
 }
 
 impl<W: Word> Truncates for DeveloperTruncate<W> {
@@ -380,8 +354,6 @@ impl<W: Word> Truncates for DeveloperTruncate<W> {
                 y,
                 choices,
                 w,
-                flips: Vec::new(),
-                body: Vec::new(),
             });
         on.exchange(kept, 2)?;
         debug_assert!(self.choices.is_wiped() && self.w.is_wiped());
@@ -389,76 +361,54 @@ impl<W: Word> Truncates for DeveloperTruncate<W> {
     }
 }
 
-impl<'c, W: Word> Rounds<dyn Channel + 'c> for DeveloperLane<'_, W> {
-    type State = Scratch<W>;
-    type Error = ProtocolError;
+impl<W: Word> Lane<W> for DeveloperLane<'_, W> {
+    fn receives(&self, round: usize) -> Option<(Kind, usize)> {
+        let len = || wire::words_len(self.y.len(), self.truncation.ot_bits());
+        (round > 0).then(|| (Kind::TruncateAnswer, len()))
+    }
 
-    fn before(
+    fn work(
         &mut self,
         round: usize,
+        received: &[u8],
+        answer: &mut Vec<u8>,
         scratch: &mut Scratch<W>,
-        ch: &mut (dyn Channel + 'c),
     ) -> Result<(), ProtocolError> {
-        self.body = scratch.vector();
         if round > 0 {
-            let len = wire::words_len(self.y.len(), self.truncation.ot_bits());
-            ch.recv(Kind::TruncateAnswer, len, &mut self.body)?;
+            return self.finish(received, scratch);
         }
+        self.request(answer);
         Ok(())
     }
 
-    fn work(&mut self, round: usize, scratch: &mut Scratch<W>) -> Result<(), ProtocolError> {
-        if round > 0 {
-            return self.finish(scratch);
-        }
-        self.flips = scratch.vector();
-        self.flips.resize(self.y.len(), 0);
-        self.request();
-        Ok(())
-    }
-
-    fn after(
-        &mut self,
-        round: usize,
-        scratch: &mut Scratch<W>,
-        ch: &mut (dyn Channel + 'c),
-    ) -> Result<(), ProtocolError> {
-        if round == 0 {
-            ch.send(Kind::TruncateRequest, &self.body)?;
-        } else {
-            scratch.keep(take(&mut self.flips));
-        }
-        scratch.keep(take(&mut self.body));
-        Ok(())
+    fn sends(&self, round: usize) -> Option<Kind> {
+        (round == 0).then_some(Kind::TruncateRequest)
     }
 }
 
 impl<W: Word> DeveloperLane<'_, W> {
     /// The request for H.
-    fn request(&mut self) {
-        let (truncation, body) = (self.truncation, &mut self.body);
-        let blocks = (self.y.chunks_mut(STEP).zip(self.flips.chunks_mut(STEP)))
-            .zip(self.choices.chunks_mut(STEP));
-        for ((y, flips), choices) in blocks {
+    fn request(&mut self, answer: &mut Vec<u8>) {
+        let truncation = self.truncation;
+        for (y, choices) in self.y.chunks_mut(STEP).zip(self.choices.chunks_mut(STEP)) {
             prefetch_next(choices);
             widened(
                 #[inline(always)]
                 || {
                     truncation.offset(y);
-                    truncation.request(y, choices, flips);
-                    wire::put_bits(flips, body);
+                    truncation.request(y, choices);
+                    wire::put_bits(choices, answer);
                 },
             );
-            wipe(choices);
         }
     }
 
     /// H's answers; `y` becomes D's shares of the results.
-    fn finish(&mut self, scratch: &mut Scratch<W>) -> Result<(), ProtocolError> {
+    fn finish(&mut self, received: &[u8], scratch: &mut Scratch<W>) -> Result<(), ProtocolError> {
         let (truncation, bits) = (self.truncation, self.truncation.ot_bits());
-        let blocks = (self.y.chunks_mut(STEP).zip(self.flips.chunks(STEP)))
+        let blocks = (self.y.chunks_mut(STEP).zip(self.choices.chunks_mut(STEP)))
             .zip(self.w.chunks_mut(STEP))
-            .zip(self.body.chunks(wire::words_len(STEP, bits)));
+            .zip(received.chunks(wire::words_len(STEP, bits)));
         for (((y, flips), w), answers) in blocks {
             prefetch_next(w);
             let words = &mut scratch.words[..y.len()];
@@ -467,6 +417,7 @@ impl<W: Word> DeveloperLane<'_, W> {
                 #[inline(always)]
                 || truncation.finish(y, flips, w, words),
             );
+            wipe(flips);
             wipe(w);
         }
         Ok(())

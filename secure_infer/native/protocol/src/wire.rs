@@ -5,7 +5,7 @@
 //! for lanes, which are never so long, and which several threads may pack at the same time, block by block: whole bytes
 //! as long as the number of words is a multiple of 8.
 
-use blindread_ring::{Word, pack, packed_len, unpack};
+use blindread_ring::{Word, pack, packed_len, unpack, widened};
 
 use crate::channel::{Channel, Kind, MAX_BODY};
 use crate::error::ProtocolError;
@@ -100,6 +100,41 @@ pub fn get_bits(body: &[u8], bits: &mut [u8]) {
     if let Some(&byte) = body.get(eights.len()) {
         rest.copy_from_slice(&spread(byte)[..rest.len()]);
     }
+}
+
+/// Appends a block: bits, then words of `bits` bits.
+#[inline(always)]
+pub fn put_flagged<W: Word>(flags: &[u8], words: &[W], bits: u32, body: &mut Vec<u8>) {
+    widened(
+        #[inline(always)]
+        || put_bits(flags, body),
+    );
+    put_words(words, bits, body);
+}
+
+/// A block: bits, then words of `bits` bits.
+///
+/// # Errors
+/// [`ProtocolError::Message`] when the body has another length.
+#[inline(always)]
+pub fn get_flagged<W: Word>(
+    body: &[u8],
+    bits: u32,
+    flags: &mut [u8],
+    words: &mut [W],
+) -> Result<(), ProtocolError> {
+    let (packed, elements) = body.split_at(body.len().min(bits_len(flags.len())));
+    get_words(elements, bits, words)?;
+    widened(
+        #[inline(always)]
+        || get_bits(packed, flags),
+    );
+    Ok(())
+}
+
+/// Bytes of `n` bits, then words of `bits` bits, in blocks of whole bytes.
+pub fn flagged_len(n: usize, bits: u32) -> usize {
+    bits_len(n) + words_len(n, bits)
 }
 
 /// Bytes of `n` bits.

@@ -40,18 +40,32 @@ fn masked_signs(
             .map(|r| r.wrapping_mul(40503).rotate_left(j as u32))
             .collect();
         let omega: Vec<u8> = random.iter().map(|r| (r >> 7 & 15) as u8).collect();
-        let picks: Vec<u8> = omega
+        let mut picks: Vec<u8> = omega
             .iter()
             .zip(&pads)
             .map(|(&o, &p)| o | ((p >> o & 1) as u8) << 4)
             .collect();
-        let (mut tables, mut answers, mut index) = (vec![0; n], vec![0; n], vec![0; n]);
-        carry::tables(chunk, y_h, &pi_in, &pi_out, &mut tables);
-        carry::indices(chunk, y_d, carry::centre(window), &carries, &mut index);
-        assert!(index.iter().all(|&i| u32::from(i) < chunk.entries()));
-        let delta: Vec<u8> = index.iter().zip(&omega).map(|(i, o)| i ^ o).collect();
-        carry::answer(&tables, &pads, &delta, &mut answers);
-        carry::pick(&answers, &index, &picks, &mut carries);
+        let (mut codes, mut answers, mut delta) = (vec![0; n], vec![0; n], vec![0; n]);
+        carry::codes(chunk, y_h, &pi_in, &pi_out, &mut codes);
+        let centre = carry::centre(window);
+        carry::ask(chunk, y_d, centre, &carries, &mut picks, &mut delta);
+        for ((&pick, &delta), &omega) in picks.iter().zip(&delta).zip(&omega) {
+            assert_eq!(pick & 15, delta ^ omega);
+            assert!(u32::from(pick & 15) < chunk.entries());
+        }
+        if j + 1 == chunks.len() {
+            for bytes in [&mut codes, &mut picks] {
+                carry::keep_choices(final_pi, bytes);
+            }
+        }
+        carry::answer(chunk, &codes, &pads, &delta, &mut answers);
+        carry::pick(&answers, &picks, &mut carries);
+        if j + 1 == chunks.len() {
+            for bytes in [&mut codes, &mut picks] {
+                carry::leave_choices(bytes);
+                assert_eq!(bytes, final_pi);
+            }
+        }
         pi_in = pi_out;
     }
     carries
@@ -142,7 +156,7 @@ proptest! {
         let mut y_d = [(y as u32).wrapping_sub(y_h[0]) & mask(from)];
         let [first, second] = pads.map(|p| [p & g]);
         let (mut rho, mut corrections, mut zero, mut one) = ([0], [0], [0], [0]);
-        let (mut flips, mut answers) = ([0u8], [0]);
+        let (mut flips, mut answers) = ([c], [0]);
         t.towards(&target, &mut rho);
         let mut share = [0];
         t.hospital_share(&y_h, &rho, &mut share);
@@ -151,7 +165,7 @@ proptest! {
         let (pads, mut w) = (if c == 0 { first } else { second }, [0u32]);
         mux::receive(&[c], &corrections, g, &pads, &mut w);
         t.offset(&mut y_d);
-        t.request(&y_d, &[c], &mut flips);
+        t.request(&y_d, &mut flips);
         t.answer(&zero, &one, &flips, &mut answers);
         t.finish(&mut y_d, &flips, &w, &answers);
         prop_assert_eq!(target[0].wrapping_add(y_d[0]) & mask(to), y as u32 & mask(to));
@@ -173,7 +187,7 @@ proptest! {
         let g = if bits == 0 { 0 } else { mask(bits) };
         let [rho, first, second] = pads.map(|p| [p & g]);
         let (mut corrections, mut zero, mut one) = ([0], [0], [0]);
-        let (mut flips, mut answers) = ([0u8], [0]);
+        let (mut flips, mut answers) = ([c], [0]);
         t.offset(&mut y_d);
         let mut share = [0];
         if bits == 0 {
@@ -184,7 +198,7 @@ proptest! {
             t.prepare(&[y_h], &rho, (&first, &second), &mut corrections, &mut zero, &mut one);
             let (pads, mut w) = (if c == 0 { first } else { second }, [0u32]);
             mux::receive(&[c], &corrections, g, &pads, &mut w);
-            t.request(&y_d, &[c], &mut flips);
+            t.request(&y_d, &mut flips);
             t.answer(&zero, &one, &flips, &mut answers);
             t.finish(&mut y_d, &flips, &w, &answers);
         }

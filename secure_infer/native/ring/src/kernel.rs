@@ -220,25 +220,24 @@ impl ConvKernel {
         };
         let (groups, outputs) = (self.shape.spec().groups, self.shape.group_outputs());
         let positions = self.positions();
-        let tiles = positions.div_ceil(self.plan.tile);
-        let count = if threads == 1 {
-            1
+        let unit = simd::pixels(self.plan.instructions);
+        let (units, tiles) = (positions.div_ceil(unit), positions.div_ceil(self.plan.tile));
+        let parts: Vec<Part> = if threads == 1 || units < threads {
+            parts(groups, outputs, positions, threads).collect()
         } else {
-            PARTS_PER_THREAD * threads
-        };
-        let parts: Vec<Part> = if threads > 1 && (tiles >= count || tiles == threads) {
             // nobody fills the same slab twice; few tiles are divided evenly, whole or not
-            let count = if tiles < 4 * count { threads } else { count };
-            let unit = simd::pixels(self.plan.instructions);
-            let edge = |i: usize| positions.min((i * positions / count).next_multiple_of(unit));
+            let count = if tiles < 4 * PARTS_PER_THREAD * threads {
+                threads
+            } else {
+                PARTS_PER_THREAD * threads
+            };
+            let edge = |i: usize| positions.min(i * units / count * unit);
             let part = |i| Part {
                 groups: 0..groups,
                 outputs: 0..outputs,
                 positions: edge(i)..edge(i + 1),
             };
             (0..count).map(part).collect()
-        } else {
-            parts(groups, outputs, positions, count).collect()
         };
         let mut owned: Vec<Vec<&mut [u32]>> = parts.iter().map(|_| Vec::new()).collect();
         let pixels = self.shape.out_height() * self.shape.out_width();
@@ -302,7 +301,8 @@ impl ConvKernel {
                 for from in (0..inputs).step_by(plan.channels) {
                     let count = plan.channels.min(inputs - from);
                     let plane = (group * inputs + from) * planes_per_channel;
-                    plan.fill_slab(planes, (plane, start, count), &mut scratch, slab);
+                    let pixels = (start, length);
+                    plan.fill_slab(planes, (plane, count), pixels, &mut scratch, slab);
                     let rows = plan.rows(count);
                     let before =
                         group * group_rows + from / plan.channels * plan.rows(plan.channels);

@@ -1,17 +1,15 @@
 //! D's online rounds of a vector of ReLUs, lane by lane (see [`crate::lanes`]) and inside of a lane block by block.
 
-use std::mem::{replace, take};
 use std::ops::Range;
 
-use blindread_pool::Rounds;
 use blindread_ring::{Word, prefetch_next, widened};
 
 use super::{Channels, Compares, DeveloperOffline, DeveloperRelu};
 use crate::ahead::stripes;
 use crate::carry::{self, Chunk};
-use crate::channel::{Channel, Kind};
+use crate::channel::Kind;
 use crate::error::ProtocolError;
-use crate::lanes::{Lanes, Online, STEP, Scratch};
+use crate::lanes::{Lane, Lanes, Online, STEP, Scratch};
 use crate::mux;
 use crate::program::ring_mask;
 use crate::secret::{Secret, wipe};
@@ -26,30 +24,24 @@ struct Common<'a> {
     out_bits: u32,
 }
 
-/// What D keeps for one lane, its state between the rounds, and H's message, which D's next one replaces. One round asks
-/// for the first chunk, every chunk has one for its answers, and so has the multiplexer.
-struct Lane<'a, W> {
+/// What D keeps for one lane, and its state between the rounds. One round asks for the first chunk, every chunk has one
+/// for its answers, and so has the multiplexer.
+struct DeveloperLane<'a, W> {
     common: &'a Common<'a>,
     range: Range<usize>,
     /// The shares of the values, unless `y` has them.
     input: Option<&'a [u32]>,
     y: &'a mut [u32],
+    /// After the last chunk, the sign bit masked by H, and above it the bit that H got.
     picks: Vec<&'a mut [u8]>,
-    choices: &'a mut [u8],
     difference: &'a mut [W],
     w: &'a mut [W],
     tau: &'a mut [W],
-    /// Carry masked by H (0 before the first chunk), and after the last chunk the sign bit masked by H.
-    beta: Vec<u8>,
-    index: Vec<u8>,
-    body: Vec<u8>,
-    /// The ring elements that follow the bits of a multiplexer request.
-    elements: Vec<u8>,
 }
 
 impl<W: Word> Compares for DeveloperRelu<W> {
     fn prepare(&mut self, off: &mut DeveloperOffline<'_>) -> Result<(), ProtocolError> {
-        stripes(self.choices.len()).try_for_each(|at| self.prepare_stripe(off, at))
+        stripes(self.w.len()).try_for_each(|at| self.prepare_stripe(off, at))
     }
 
     fn evaluate(
@@ -69,7 +61,7 @@ impl<W: Word> Compares for DeveloperRelu<W> {
         };
         let lanes = self.lanes(&common, input, y);
         on.exchange(lanes, chunks.len() + 2)?;
-        debug_assert!(self.picks.iter().all(Secret::is_wiped) && self.choices.is_wiped());
+        debug_assert!(self.picks.iter().all(Secret::is_wiped));
         debug_assert!([&self.w, &self.tau, &self.difference].map(Secret::is_wiped) == [true; 3]);
         Ok(())
     }
@@ -81,29 +73,23 @@ impl<W: Word> DeveloperRelu<W> {
         common: &'a Common<'a>,
         input: Option<&'a [u32]>,
         y: &'a mut [u32],
-    ) -> impl Iterator<Item = Lane<'a, W>> + Send {
+    ) -> impl Iterator<Item = DeveloperLane<'a, W>> + Send {
         let lanes = Lanes::new(y.len());
-        let of_product = (lanes.of_mut(&mut self.choices))
-            .zip(lanes.of_mut(&mut self.difference))
+        let of_product = (lanes.of_mut(&mut self.difference))
             .zip(lanes.of_mut(&mut self.w))
             .zip(lanes.of_mut(&mut self.tau));
         (lanes.ranges().zip(lanes.of_mut(y)))
             .zip(lanes.of_all(&mut self.picks).zip(of_product))
             .map(
-                move |((range, y), (picks, (((choices, difference), w), tau)))| Lane {
+                move |((range, y), (picks, ((difference, w), tau)))| DeveloperLane {
                     common,
                     input: input.map(|input| &input[range.clone()]),
                     range,
                     y,
                     picks,
-                    choices,
                     difference,
                     w,
                     tau,
-                    beta: Vec::new(),
-                    index: Vec::new(),
-                    body: Vec::new(),
-                    elements: Vec::new(),
                 },
             )
     }
@@ -121,94 +107,91 @@ impl Common<'_> {
     }
 }
 
-impl<'c, W: Word> Rounds<dyn Channel + 'c> for Lane<'_, W> {
-    type State = Scratch<W>;
-    type Error = ProtocolError;
-
-    fn before(
-        &mut self,
-        round: usize,
-        scratch: &mut Scratch<W>,
-        ch: &mut (dyn Channel + 'c),
-    ) -> Result<(), ProtocolError> {
-        let n = self.y.len();
-        self.body = scratch.vector();
-        if let Some(chunk) = self.common.answered(round) {
-            let len = wire::tables_len(n, chunk.entries());
-            ch.recv(Kind::ChunkTables, len, &mut self.body)?;
-        } else if round > 0 {
-            let len = wire::words_len(n, self.common.out_bits);
-            ch.recv(Kind::MuxAnswer, len, &mut self.body)?;
+impl<W: Word> Lane<W> for DeveloperLane<'_, W> {
+    fn receives(&self, round: usize) -> Option<(Kind, usize)> {
+        let (n, bits) = (self.y.len(), self.common.out_bits);
+        match self.common.answered(round) {
+            Some(chunk) => Some((Kind::ChunkTables, wire::tables_len(n, chunk.entries()))),
+            None if round > 0 => Some((Kind::MuxAnswer, wire::words_len(n, bits))),
+            None => None,
         }
-        Ok(())
     }
 
-    fn work(&mut self, round: usize, scratch: &mut Scratch<W>) -> Result<(), ProtocolError> {
+    fn work(
+        &mut self,
+        round: usize,
+        received: &[u8],
+        answer: &mut Vec<u8>,
+        scratch: &mut Scratch<W>,
+    ) -> Result<(), ProtocolError> {
         match (self.common.answered(round), self.common.asked(round)) {
-            (None, Some(first)) => self.begin(first, scratch),
-            (Some(chunk), Some(next)) => self.advance(round, (chunk, next), scratch),
-            (Some(last), None) => self.request(last, scratch),
-            (None, None) => self.finish(scratch)?,
+            (None, Some(first)) => self.begin(first, answer, scratch),
+            (Some(chunk), Some(next)) => {
+                self.advance(round, (chunk, next), received, answer, scratch);
+            }
+            (Some(last), None) => self.request(last, received, answer, scratch),
+            (None, None) => self.finish(received, scratch)?,
         }
         Ok(())
     }
 
-    fn after(
-        &mut self,
-        round: usize,
-        scratch: &mut Scratch<W>,
-        ch: &mut (dyn Channel + 'c),
-    ) -> Result<(), ProtocolError> {
-        if self.common.asked(round).is_some() {
-            ch.send(Kind::ChunkIndices, &self.body)?;
-        } else if self.common.answered(round).is_some() {
-            ch.send(Kind::MuxRequest, &self.body)?;
-            ch.send(Kind::MuxRequest, &self.elements)?;
-            scratch.keep(take(&mut self.elements));
+    fn sends(&self, round: usize) -> Option<Kind> {
+        match (self.common.answered(round), self.common.asked(round)) {
+            (_, Some(_)) => Some(Kind::ChunkIndices),
+            (Some(_), None) => Some(Kind::MuxRequest),
+            (None, None) => None,
         }
-        scratch.keep(take(&mut self.body));
-        Ok(())
     }
 }
 
-impl<W: Word> Lane<'_, W> {
+impl<W: Word> DeveloperLane<'_, W> {
     /// The thresholds, and the indices of the first chunk.
-    fn begin(&mut self, first: Chunk, scratch: &mut Scratch<W>) {
-        for state in [&mut self.beta, &mut self.index] {
-            *state = scratch.vector();
-            state.resize(self.y.len(), 0);
-        }
-        let blocks = blocks(&self.range, self.y, &mut self.beta, &mut self.index)
-            .zip(self.picks[0].chunks(STEP));
-        for (mut block, picks) in blocks {
+    fn begin(&mut self, first: Chunk, indices: &mut Vec<u8>, scratch: &mut Scratch<W>) {
+        let (common, deltas) = (self.common, &mut scratch.bytes);
+        let carry = &mut scratch.bits;
+        carry.fill(0);
+        let blocks = blocks(&self.range, self.y).zip(self.picks[0].chunks_mut(STEP));
+        for ((range, y), picks) in blocks {
             if let Some(input) = self.input {
-                let start = block.range.start - self.range.start;
-                (block.y).copy_from_slice(&input[start..start + block.range.len()]);
+                let start = range.start - self.range.start;
+                y.copy_from_slice(&input[start..start + range.len()]);
             }
-            self.common.channels.shift(&block.range, block.y);
-            let deltas = &mut scratch.bytes;
-            block.ask(first, self.common.centre, picks, deltas, &mut self.body);
+            common.channels.shift(&range, y);
+            ask(first, y, common.centre, carry, picks, deltas, indices);
         }
     }
 
     /// The answers of a chunk, and the indices of the next one, number `at`.
-    fn advance(&mut self, at: usize, (chunk, next): (Chunk, Chunk), scratch: &mut Scratch<W>) {
-        let mut indices = scratch.vector();
+    fn advance(
+        &mut self,
+        at: usize,
+        (chunk, next): (Chunk, Chunk),
+        received: &[u8],
+        indices: &mut Vec<u8>,
+        scratch: &mut Scratch<W>,
+    ) {
         let (picks, next_picks) = self.picks.split_at_mut(at);
-        let picks = picks[at - 1].chunks_mut(STEP);
-        let blocks = blocks(&self.range, self.y, &mut self.beta, &mut self.index)
-            .zip(self.body.chunks(wire::tables_len(STEP, chunk.entries())))
-            .zip(picks.zip(next_picks[0].chunks(STEP)));
-        for ((mut block, answers), (picks, next_picks)) in blocks {
-            block.pick(chunk, picks, &mut scratch.tables, answers);
+        let blocks = (self.y.chunks(STEP))
+            .zip(received.chunks(wire::tables_len(STEP, chunk.entries())))
+            .zip(picks[at - 1].chunks_mut(STEP))
+            .zip(next_picks[0].chunks_mut(STEP));
+        let (centre, carry) = (self.common.centre, &mut scratch.bits);
+        for (((y, answers), picks), next_picks) in blocks {
+            pick(chunk, answers, picks, &mut scratch.tables, carry);
+            wipe(picks);
             let deltas = &mut scratch.bytes;
-            block.ask(next, self.common.centre, next_picks, deltas, &mut indices);
+            ask(next, y, centre, carry, next_picks, deltas, indices);
         }
-        scratch.keep(replace(&mut self.body, indices));
     }
 
     /// The answers of the last chunk, and the multiplexer's request.
-    fn request(&mut self, last: Chunk, scratch: &mut Scratch<W>) {
+    fn request(
+        &mut self,
+        last: Chunk,
+        received: &[u8],
+        request: &mut Vec<u8>,
+        scratch: &mut Scratch<W>,
+    ) {
         let Common {
             top,
             centre,
@@ -216,126 +199,110 @@ impl<W: Word> Lane<'_, W> {
             ..
         } = *self.common;
         let mask = ring_mask(out_bits);
-        let mut flips = scratch.vector();
-        self.elements = scratch.vector();
         let picks = self.picks[self.common.chunks.len() - 1].chunks_mut(STEP);
-        let blocks = blocks(&self.range, self.y, &mut self.beta, &mut self.index)
-            .zip(self.body.chunks(wire::tables_len(STEP, last.entries())))
-            .zip(picks.zip(self.choices.chunks_mut(STEP)))
-            .zip(self.difference.chunks_mut(STEP));
-        for (((mut block, answers), (picks, choices)), difference) in blocks {
-            prefetch_next(choices);
+        let blocks = blocks(&self.range, self.y)
+            .zip(received.chunks(wire::tables_len(STEP, last.entries())))
+            .zip(picks.zip(self.difference.chunks_mut(STEP)));
+        for (((range, y), answers), (picks, difference)) in blocks {
             prefetch_next(difference);
-            block.pick(last, picks, &mut scratch.tables, answers);
-            self.common.channels.flip(&block.range, block.beta);
-            let Block { y, beta, index, .. } = block;
-            let words = &mut scratch.words[..y.len()];
+            let n = y.len();
+            let (beta, flips) = (&mut scratch.bits[..n], &mut scratch.bytes[..n]);
+            let words = &mut scratch.words[..n];
+            pick(last, answers, picks, &mut scratch.tables, beta);
+            self.common.channels.flip(&range, beta);
             widened(
                 #[inline(always)]
                 || {
                     for (beta, &y) in beta.iter_mut().zip(&*y) {
                         *beta ^= 1 ^ (y.wrapping_add(centre) >> top & 1) as u8;
                     }
-                    mux::request(beta, y, choices, difference, mask, index, words);
-                    wire::put_bits(index, &mut flips);
+                    carry::leave_choices(picks);
+                    mux::request(beta, y, picks, difference, mask, flips, words);
+                    for ((pick, &beta), &flip) in picks.iter_mut().zip(&*beta).zip(&*flips) {
+                        *pick = beta | flip << 1;
+                    }
                 },
             );
-            wire::put_words(words, out_bits, &mut self.elements);
-            wipe(choices);
+            wire::put_flagged(flips, words, out_bits, request);
             wipe(difference);
         }
-        scratch.keep(replace(&mut self.body, flips));
     }
 
     /// The multiplexer's answers; `y` becomes D's shares of the results.
-    fn finish(&mut self, scratch: &mut Scratch<W>) -> Result<(), ProtocolError> {
+    fn finish(&mut self, received: &[u8], scratch: &mut Scratch<W>) -> Result<(), ProtocolError> {
         let bits = self.common.out_bits;
         let mask = ring_mask(bits);
-        let blocks = blocks(&self.range, self.y, &mut self.beta, &mut self.index)
-            .zip(self.body.chunks(wire::words_len(STEP, bits)))
+        let signs = &mut self.picks[self.common.chunks.len() - 1];
+        let blocks = (self.y.chunks_mut(STEP).zip(signs.chunks_mut(STEP)))
+            .zip(received.chunks(wire::words_len(STEP, bits)))
             .zip(self.w.chunks_mut(STEP).zip(self.tau.chunks_mut(STEP)));
-        for ((block, answers), (w, tau)) in blocks {
+        for (((y, signs), answers), (w, tau)) in blocks {
             prefetch_next(w);
             prefetch_next(tau);
-            let words = &mut scratch.words[..block.y.len()];
+            let n = y.len();
+            let (beta, flips) = (&mut scratch.bits[..n], &mut scratch.bytes[..n]);
+            let words = &mut scratch.words[..n];
             wire::get_words(answers, bits, words)?;
             widened(
                 #[inline(always)]
-                || mux::finish(block.beta, block.index, w, tau, mask, words, block.y),
+                || {
+                    for ((beta, flip), &sign) in beta.iter_mut().zip(&mut *flips).zip(&*signs) {
+                        (*beta, *flip) = (sign & 1, sign >> 1);
+                    }
+                    mux::finish(beta, flips, w, tau, mask, words, y);
+                },
             );
+            wipe(signs);
             wipe(w);
             wipe(tau);
-        }
-        for state in [&mut self.beta, &mut self.index] {
-            scratch.keep(take(state));
         }
         Ok(())
     }
 }
 
-/// A block of a lane's state.
-struct Block<'a> {
-    range: Range<usize>,
-    y: &'a mut [u32],
-    beta: &'a mut [u8],
-    index: &'a mut [u8],
-}
-
+/// The blocks of a lane, with their ranges of the vector.
 fn blocks<'a>(
     range: &Range<usize>,
     y: &'a mut [u32],
-    beta: &'a mut [u8],
-    index: &'a mut [u8],
-) -> impl Iterator<Item = Block<'a>> {
+) -> impl Iterator<Item = (Range<usize>, &'a mut [u32])> {
     let starts = range.clone().step_by(STEP);
     starts
         .zip(y.chunks_mut(STEP))
-        .zip(beta.chunks_mut(STEP).zip(index.chunks_mut(STEP)))
-        .map(|((start, y), (beta, index))| Block {
-            range: start..start + y.len(),
-            y,
-            beta,
-            index,
-        })
+        .map(|(start, y)| (start..start + y.len(), y))
 }
 
-impl Block<'_> {
-    /// The indices into the tables of a chunk.
-    fn ask(
-        &mut self,
-        chunk: Chunk,
-        centre: u32,
-        picks: &[u8],
-        deltas: &mut [u8],
-        body: &mut Vec<u8>,
-    ) {
-        prefetch_next(picks);
-        let deltas = &mut deltas[..picks.len()];
-        widened(
-            #[inline(always)]
-            || {
-                carry::indices(chunk, self.y, centre, self.beta, self.index);
-                for ((delta, &index), &pick) in deltas.iter_mut().zip(&*self.index).zip(picks) {
-                    *delta = index ^ (pick & 15);
-                }
-                wire::put_nibbles(deltas, body);
-            },
-        );
-    }
+/// The masked indices into the tables of a chunk.
+fn ask(
+    chunk: Chunk,
+    y: &[u32],
+    centre: u32,
+    carry: &[u8],
+    picks: &mut [u8],
+    deltas: &mut [u8],
+    body: &mut Vec<u8>,
+) {
+    prefetch_next(picks);
+    let deltas = &mut deltas[..picks.len()];
+    widened(
+        #[inline(always)]
+        || {
+            carry::ask(chunk, y, centre, carry, picks, deltas);
+            wire::put_nibbles(deltas, body);
+        },
+    );
+}
 
-    /// The carries out of a chunk.
-    fn pick(&mut self, chunk: Chunk, picks: &mut [u8], tables: &mut [u16], answers: &[u8]) {
-        prefetch_next(picks);
-        let tables = &mut tables[..picks.len()];
-        widened(
-            #[inline(always)]
-            || {
-                wire::get_tables(answers, chunk.entries(), tables);
-                carry::pick(tables, self.index, picks, self.beta);
-            },
-        );
-        wipe(picks);
-    }
+/// The masked carries out of a chunk.
+fn pick(chunk: Chunk, answers: &[u8], picks: &[u8], tables: &mut [u16], carry: &mut [u8]) {
+    prefetch_next(picks);
+    let tables = &mut tables[..picks.len()];
+    widened(
+        #[inline(always)]
+        || {
+            wire::get_tables(answers, chunk.entries(), tables);
+            carry::pick(tables, picks, carry);
+        },
+    );
 }
 
 impl Channels<'_> {

@@ -21,7 +21,9 @@ pub(super) struct Plan {
     pairs: Pairs,
     /// Output positions of a tile, a multiple of the vector block.
     pub tile: usize,
-    /// Words of a slab row: the tile and the reach of the taps.
+    /// Positions that the taps reach beyond the one that they belong to.
+    reach: usize,
+    /// Words of a slab row, at least the tile and the reach.
     pub row: usize,
     /// Input channels of a slab.
     pub channels: usize,
@@ -108,6 +110,7 @@ impl Plan {
             instructions,
             pairs,
             tile,
+            reach,
             row,
             channels: match pairs {
                 Pairs::Channels => channels.next_multiple_of(2),
@@ -198,16 +201,20 @@ impl Plan {
         panels
     }
 
-    /// Copies positions `start..` of `count` channels' planes from `plane` on into the slab; beyond a plane is 0.
+    /// Copies `length` positions from `start` on, and what taps reach beyond, of `count` channels' planes from `plane` on
+    /// into the slab; beyond a plane is 0.
     pub fn fill_slab(
         &self,
         planes: &Rasters<'_>,
-        (plane, start, count): (usize, usize, usize),
+        (plane, count): (usize, usize),
+        (start, length): (usize, usize),
         scratch: &mut [u32],
         slab: &mut [u32],
     ) {
         let per_channel = self.planes_per_channel;
         let (one, other) = scratch.split_at_mut(self.row);
+        let read = length + self.reach;
+        let (one, other) = (&mut one[..read], &mut other[..read]);
         let units = self.units(count) * per_channel;
         for (index, rows) in (slab.chunks_exact_mut(self.plane_len()).take(units)).enumerate() {
             let (unit, phase) = (index / per_channel, index % per_channel);
@@ -216,7 +223,7 @@ impl Plan {
                 Pairs::None => {
                     let pixels = planes.read(at(unit), start, one);
                     rows[..pixels.len()].copy_from_slice(pixels);
-                    rows[pixels.len()..].fill(0);
+                    rows[pixels.len()..read].fill(0);
                     continue;
                 }
                 Pairs::Channels if 2 * unit + 1 < count => (
@@ -229,9 +236,10 @@ impl Plan {
                     planes.read(at(unit), start + 1, other),
                 ),
             };
+            let (low, high) = rows.split_at_mut(self.row);
             simd::widened(
                 #[inline(always)]
-                || split_digits(first, second, rows, self.row),
+                || split_digits(first, second, &mut low[..read], &mut high[..read]),
             );
         }
     }
@@ -283,8 +291,7 @@ fn words_read(phases: &Phases) -> usize {
 
 /// Splits two rows in signed 16-bit digits: `x = low + 2^16 high` modulo 2^32, the pair side by side in one word.
 #[inline(always)]
-fn split_digits(first: &[u32], second: &[u32], rows: &mut [u32], row: usize) {
-    let (low, high) = rows.split_at_mut(row);
+fn split_digits(first: &[u32], second: &[u32], low: &mut [u32], high: &mut [u32]) {
     let both = first.len().min(second.len());
     for ((low, high), &a) in (low.iter_mut().zip(high.iter_mut()).zip(first)).skip(both) {
         (*low, *high) = (a & 0xffff, a.wrapping_add(0x8000) >> 16);
