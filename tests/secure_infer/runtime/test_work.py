@@ -67,8 +67,8 @@ def test_relu_hospital_sends_tables_and_developer_receives_them() -> None:
     hospital, developer = relu["offline", "hospital"], relu["offline", "developer"]
     assert hospital["aes_blocks"] == RELUS * (3 * (15 + 8) + 7.75 + 6)
     assert developer["aes_blocks"] == RELUS * (3 * (16 + 2) + 6 + 7.75)
-    # Tables and pads of three chunks, two answers and pi; read and erased online.
-    assert relu["online", "hospital"]["memory_bytes"] == RELUS * 2 * (3 * 4 + 8 + 1)
+    # Codes and pads of three chunks, two answers; read and erased online.
+    assert relu["online", "hospital"]["memory_bytes"] == RELUS * 2 * (3 * 3 + 8)
     assert relu["online", "hospital"]["sent_bytes"] == RELUS * 75 / 8
     assert relu["online", "developer"]["sent_bytes"] == RELUS * 40 / 8
     assert "aes_blocks" not in relu["online", "developer"]
@@ -117,5 +117,5 @@ def test_small_maps_share_a_polynomial_and_strides_are_taken_out_first() -> None
 
 def test_long_vectors_are_cut_as_the_core_does() -> None:
     assert stripes(300_000) == [131072, 131072, 37856]
-    assert [lanes(n) for n in (1, 8192, 8193, 65536, 100_000, 600_000)] == [1, 1, 2, 8, 8, 19]
-    assert [groups(n) for n in (1, 100_000, 524_288, 524_289, 1_600_000)] == [1, 1, 1, 2, 4]
+    assert [lanes(n) for n in (1, 4096, 4097, 65536, 100_000, 600_000)] == [1, 1, 2, 4, 4, 10]
+    assert [groups(n) for n in (1, 100_000, 1 << 20, (1 << 20) + 1, 1_600_000)] == [1, 1, 1, 2, 2]

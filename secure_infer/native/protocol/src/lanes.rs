@@ -22,7 +22,8 @@ use crate::secret::Secret;
 
 /// Lanes under way together.
 const DEPTH: usize = 16;
-/// Elements of a lane, at most.
+/// Elements of a lane, at most: what the rounds keep in between stays in the second-level cache, and a thread that goes
+/// on with another lane begins anew with what it reads ahead.
 const LARGEST: usize = 1 << 16;
 /// Elements of a lane, at least, so that small vectors are not cut into tiny messages.
 const SMALLEST: usize = 1 << 12;
@@ -228,5 +229,13 @@ mod tests {
             }
             assert_eq!(at, n);
         }
+    }
+
+    /// The cost model counts the same numbers: `test_long_vectors_are_cut_as_the_core_does`.
+    #[test]
+    fn long_vectors_are_cut_as_costs_expect() {
+        let lengths = [1, 4096, 4097, 65_536, 100_000, 600_000];
+        let counts = lengths.map(|n| Lanes::new(n).ranges().len());
+        assert_eq!((counts, DEPTH), ([1, 1, 2, 4, 4, 10], 16));
     }
 }
