@@ -4,9 +4,11 @@
 //! runs both parties once with fixed randomness and keeps what each received (4 GB for a large network with
 //! `softspoken`). Then it runs each party alone, with one thread and with several in turn, and prints its seconds per
 //! phase and kind of step (each the best of all rounds) and their ratio. What it would send is thrown away, and what it
-//! receives is copied from memory, which is counted: the connection is as fast as that.
+//! receives is copied from memory, which is counted: the connection is as fast as that. Last, as many parties of one
+//! thread as there are threads run at the same time, phase by phase: the ratio that they have is what the machine's
+//! memory leaves for threads that share nothing.
 //!
-//! The ratio means something on idle cores only.
+//! The ratios mean something on idle cores only.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,6 +22,7 @@ mod common;
 mod support;
 
 use std::collections::BTreeMap;
+use std::sync::Barrier;
 use std::thread;
 use std::time::Instant;
 
@@ -63,16 +66,19 @@ type Book = BTreeMap<(u8, &'static str), f64>;
 struct Replay<'a> {
     messages: std::slice::Iter<'a, (Kind, Vec<u8>)>,
     plan: &'a Plan,
+    /// Where parties that run at the same time wait for each other before a phase.
+    others: &'a Barrier,
     now: (Phase, StepId),
     since: Instant,
     book: Book,
 }
 
 impl<'a> Replay<'a> {
-    fn new(messages: &'a Messages, plan: &'a Plan) -> Self {
+    fn new(messages: &'a Messages, plan: &'a Plan, others: &'a Barrier) -> Self {
         Self {
             messages: messages.iter(),
             plan,
+            others,
             now: (Phase::Setup, 0),
             since: Instant::now(),
             book: Book::new(),
@@ -115,6 +121,10 @@ impl Channel for Replay<'_> {
             self.book
                 .retain(|&(phase, _), _| phase == Phase::Setup as u8);
         }
+        if self.now.0 != phase {
+            self.others.wait();
+            self.since = Instant::now();
+        }
         self.now = (phase, step);
     }
 }
@@ -155,25 +165,44 @@ fn developer(ch: &mut dyn Channel, model: &Model, workers: &Workers) {
 
 type Party = fn(&mut dyn Channel, &Model, &Workers);
 
-/// Best seconds, for one thread and for several.
+/// The seconds of the slowest of `parties` that run at the same time, with so many threads each.
+fn run(party: Party, messages: &Messages, model: &Model, parties: usize, threads: usize) -> Book {
+    let others = Barrier::new(parties);
+    let one = || {
+        let workers = Workers::new(threads).expect("threads");
+        let mut replay = Replay::new(messages, &model.plan, &others);
+        party(&mut replay, model, &workers);
+        replay.book
+    };
+    thread::scope(|scope| {
+        let all: Vec<_> = (0..parties).map(|_| scope.spawn(one)).collect();
+        let mut slowest = Book::new();
+        for (part, seconds) in all.into_iter().flat_map(|one| one.join().expect("a party")) {
+            let slower = slowest.entry(part).or_default();
+            *slower = seconds.max(*slower);
+        }
+        slowest
+    })
+}
+
+/// Best seconds, for one thread, for several, and for as many parties.
 fn measure(party: Party, messages: &Messages, model: &Model, threads: usize, rounds: usize) {
-    let mut best: BTreeMap<_, [f64; 2]> = BTreeMap::new();
+    let mut best: BTreeMap<_, [f64; 3]> = BTreeMap::new();
     for _ in 0..rounds {
-        for (at, count) in [1, threads].into_iter().enumerate() {
-            let workers = Workers::new(count).expect("threads");
-            let mut replay = Replay::new(messages, &model.plan);
-            party(&mut replay, model, &workers);
-            for (part, seconds) in replay.book {
-                let best = &mut best.entry(part).or_insert([f64::INFINITY; 2])[at];
+        for (at, (parties, threads)) in [(1, 1), (1, threads), (threads, 1)].into_iter().enumerate()
+        {
+            for (part, seconds) in run(party, messages, model, parties, threads) {
+                let best = &mut best.entry(part).or_insert([f64::INFINITY; 3])[at];
                 *best = best.min(seconds);
             }
         }
     }
-    for ((phase, part), [one, several]) in best {
+    for ((phase, part), [one, several, crowd]) in best {
         let phase = ["setup", "offline", "online"][usize::from(phase)];
-        let ratio = one / several;
+        let (ratio, ceiling) = (one / several, threads as f64 * one / crowd);
         println!(
-            "  {phase:8} {part:12} {one:8.4} s with 1, {several:8.4} s with {threads}: {ratio:.2}"
+            "  {phase:8} {part:12} {one:8.4} s with 1, {several:8.4} s with {threads}: {ratio:.2}, \
+             nothing shared {ceiling:.2}"
         );
     }
 }
