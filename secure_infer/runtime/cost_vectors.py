@@ -81,7 +81,7 @@ def groups(length: int) -> int:
 
 
 def _lane(length: int) -> int:
-    return min(max(-(-(length // 4) // 64) * 64, SMALLEST_LANE), LARGEST_LANE)
+    return min(max(-(-(length // 8) // 64) * 64, SMALLEST_LANE), LARGEST_LANE)
 
 
 def _pool_vectors(program: Program, step: MaxPool) -> tuple[int, ...]:

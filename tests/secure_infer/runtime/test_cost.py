@@ -54,7 +54,7 @@ def test_relu_takes_one_table_a_chunk_and_a_random_ot_in_either_direction_offlin
     assert (relu.from_developer.table, relu.from_developer.random) == (0, n)
     assert relu.offline == Traffic(to_developer=27 + 31, to_hospital=3 * 124 + 31).times(n)
     assert (relu.rounds, relu.offline_rounds) == (4, 2)  # lanes under way together, two stripes
-    assert relu.messages == 4 * 8  # 3 times 2 messages and 2, in each of 4 lanes
+    assert relu.messages == 8 * 8  # 3 times 2 messages and 2, in each of 8 lanes
 
 
 def test_truncation_without_growth_costs_its_shift_and_none_when_the_ring_shrinks() -> None:
@@ -86,10 +86,10 @@ def test_relu_that_leaves_a_small_ring_multiplies_there_and_is_extended_once(
     assert relu.offline == (table + Traffic(extra, 31 * extended)).times(n)
     assert relu.from_hospital.random == (comparisons + extended) * n
     assert relu.from_developer.random == comparisons * n
-    # Stripes of 2^17, lanes of 2^16 of which 16 are under way.
+    # Stripes of 2^17, eight lanes of up to 2^16 each.
     assert relu.rounds == 3 + extended
     assert relu.offline_rounds == 2 * (comparisons + extended)
-    assert relu.messages == 4 * (6 * comparisons + 2 * extended)
+    assert relu.messages == 8 * (6 + 2 * extended)
 
 
 def test_program_is_the_sum_of_its_steps() -> None:

@@ -183,7 +183,7 @@ impl Lanes {
     pub(crate) fn new(n: usize) -> Self {
         Self {
             n,
-            lane: (n / 4).next_multiple_of(64).clamp(SMALLEST, LARGEST),
+            lane: (n / 8).next_multiple_of(64).clamp(SMALLEST, LARGEST),
         }
     }
 
@@ -236,6 +236,6 @@ mod tests {
     fn long_vectors_are_cut_as_costs_expect() {
         let lengths = [1, 4096, 4097, 65_536, 100_000, 600_000];
         let counts = lengths.map(|n| Lanes::new(n).ranges().len());
-        assert_eq!((counts, DEPTH), ([1, 1, 2, 4, 4, 10], 16));
+        assert_eq!((counts, DEPTH), ([1, 1, 2, 8, 8, 10], 16));
     }
 }
