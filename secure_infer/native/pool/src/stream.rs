@@ -258,8 +258,8 @@ fn take_part<C, T, I>(
 
 impl Workers {
     /// Passes `items` through `rounds` rounds, `together` of them at a time: these through the first round, in their order,
-    /// then through the second, and so on. An item that has passed its last round gives its place to the next one. The
-    /// order in which [`Rounds::before`] and [`Rounds::after`] are called is the same with any number of threads; the
+    /// then through the second, and so on. An item that has passed its last round gives its place to the next one. There
+    /// work at most as many threads as have a state and something to keep. The order in which [`Rounds::before`] and [`Rounds::after`] are called is the same with any number of threads; the
     /// next `before` may come before the `after` of what is under way. In the last round nothing is sent that the peer
     /// waits for in this stream.
     ///
@@ -272,7 +272,7 @@ impl Workers {
     /// and `work` may have been.
     ///
     /// # Panics
-    /// When one of the three does, and when there is no state.
+    /// When one of the three does, and when no thread has a state and something to keep.
     pub fn stream<C, T, I>(
         &self,
         (states, kept): (&mut [T::State], &mut [T::Kept]),
@@ -286,10 +286,10 @@ impl Workers {
         T: Rounds<C>,
         I: IntoIterator<Item = T, IntoIter: Send>,
     {
-        let own_things = states.len().min(kept.len());
-        assert!(own_things > 0, "states: expected one at least, got none");
+        let owners = states.len().min(kept.len());
+        assert!(owners > 0, "states: expected one at least, got none");
         let mut turns = Turns::new(context, kept, items.into_iter(), rounds, together);
-        let busy = self.threads().min(turns.waiting.len()).min(own_things);
+        let busy = self.threads().min(turns.waiting.len()).min(owners);
         let (own, others) = states[..busy.max(1)].split_at_mut(1);
         let own = &mut own[0];
         let failed = match self.helpers.as_ref().filter(|_| busy > 1) {
