@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use blindread_lattice::{DeveloperTicket, Prg};
 use blindread_pool::Workers;
+use blindread_ring::ConvScratch;
 use blindread_ring::raster::{self, Padded};
 use rand_distr::{Distribution, Normal};
 
@@ -41,6 +42,7 @@ pub struct Session {
     /// What is left of the last ticket that was spent, for the next one.
     spent: Spent,
     kept: Kept,
+    scratch: ConvScratch,
 }
 
 enum Prepared {
@@ -161,6 +163,7 @@ impl Session {
             spare: Vec::new(),
             spent: Spent::default(),
             kept: Kept::default(),
+            scratch: ConvScratch::default(),
         })
     }
 
@@ -268,7 +271,8 @@ impl Session {
                     };
                     let mask = program.value(s.out).mask();
                     let input = shares.get(s.input)?;
-                    let share = linear(workers, parameters, prepared, input, mask);
+                    let place = (workers, &mut self.scratch);
+                    let share = linear(place, parameters, prepared, input, mask);
                     shares.set(s.out, share);
                 }
                 (Step::Truncate(s), Prepared::Exchanges(_, Some(mut truncate))) => {
@@ -380,7 +384,7 @@ fn prepare_linear(
 
 /// W m + d + bias, in the place of d; what was prepared is used up.
 fn linear(
-    workers: &Workers,
+    (workers, scratch): (&Workers, &mut ConvScratch),
     parameters: &LinearParameters,
     prepared: PreparedLinear,
     input: &[u32],
@@ -398,7 +402,8 @@ fn linear(
         border: &prepared.border,
     };
     let mut share = prepared.share.take();
-    (parameters.kernel).add_to(workers, padded, (&parameters.bias, mask), &mut share);
+    let last = (&parameters.bias[..], mask);
+    (parameters.kernel).add_to(workers, scratch, padded, last, &mut share);
     share
 }
 

@@ -139,7 +139,8 @@ impl ConvKernel {
                 pixels: padded.len() / self.shape.spec().in_channels,
             };
             let bias = vec![0; self.shape.spec().out_channels];
-            self.add_rasters(&Workers::one(), &rasters, (&bias, u32::MAX), out);
+            let mut scratch = ConvScratch::default();
+            self.add_rasters(&Workers::one(), &mut scratch, &rasters, (&bias, u32::MAX), out);
         }
     }
 
@@ -150,6 +151,7 @@ impl ConvKernel {
     pub fn add_to(
         &self,
         workers: &Workers,
+        scratch: &mut ConvScratch,
         padded: Padded<'_>,
         (bias, mask): (&[u32], u32),
         out: &mut [u32],
@@ -159,7 +161,7 @@ impl ConvKernel {
         debug_assert_eq!(given, expected);
         if given == expected {
             let rasters = Rasters::new(&self.shape, padded);
-            self.add_rasters(workers, &rasters, (bias, mask), out);
+            self.add_rasters(workers, scratch, &rasters, (bias, mask), out);
         } else {
             out.fill(0);
         }
@@ -168,6 +170,7 @@ impl ConvKernel {
     fn add_rasters(
         &self,
         workers: &Workers,
+        scratch: &mut ConvScratch,
         rasters: &Rasters<'_>,
         (bias, mask): (&[u32], u32),
         out: &mut [u32],
@@ -181,7 +184,7 @@ impl ConvKernel {
         }
         let last = Last { bias, mask };
         if self.phases.is_identity() {
-            self.add_planes(workers, rasters, &last, out);
+            self.add_planes(workers, scratch, rasters, &last, out);
             return;
         }
         let (pixels, raster) = (
@@ -191,24 +194,26 @@ impl ConvKernel {
         let per_channel = self.phases.origins.len() * pixels;
         let mut planes = vec![0; self.shape.spec().in_channels * per_channel];
         let each = planes.chunks_exact_mut(per_channel).enumerate();
+        let pieces = rasters.pieces(0, raster);
         workers.each(each, |(channel, planes)| {
-            let mut scratch = vec![0; raster];
-            let channel = rasters.read(channel, 0, &mut scratch);
+            let mut whole = vec![0; raster];
+            rasters.copy(channel, &pieces, &mut whole);
             for (phase, plane) in planes.chunks_exact_mut(pixels).enumerate() {
-                self.phases.gather(channel, phase, plane);
+                self.phases.gather(&whole, phase, plane);
             }
         });
         let planes = Rasters::Whole {
             words: &planes,
             pixels,
         };
-        self.add_planes(workers, &planes, &last, out);
+        self.add_planes(workers, scratch, &planes, &last, out);
     }
 
     /// The convolution of phases: `planes[C * phases, height, width]`.
     fn add_planes(
         &self,
         workers: &Workers,
+        scratch: &mut ConvScratch,
         planes: &Rasters<'_>,
         last: &Last<'_>,
         out: &mut [u32],
@@ -252,8 +257,9 @@ impl ConvKernel {
                 }
             }
         }
-        workers.each(parts.iter().zip(&mut owned), |(part, outs)| {
-            self.add_part(planes, part, last, outs);
+        let rooms = scratch.of_threads(workers.threads());
+        workers.each_with(rooms, parts.iter().zip(&mut owned), |room, (part, outs)| {
+            self.add_part(planes, part, last, room, outs);
         });
     }
 
@@ -274,6 +280,7 @@ impl ConvKernel {
         planes: &Rasters<'_>,
         part: &Part,
         last: &Last<'_>,
+        room: &mut Room,
         outs: &mut [&mut [u32]],
     ) {
         let (plan, inputs, outputs) = (
@@ -283,10 +290,8 @@ impl ConvKernel {
         );
         let own = part.outputs.len();
         let planes_per_channel = self.phases.origins.len();
-        let (mut slab, mut acc) = (Vec::new(), Vec::new());
-        let mut scratch = vec![0; plan.scratch_len()];
-        let slab = lines(&mut slab, plan.slab_len());
-        let acc = lines(&mut acc, own * plan.tile);
+        let slab = lines(&mut room.slab, plan.slab_len());
+        let acc = lines(&mut room.acc, own * plan.tile);
         let blocks: Vec<_> = blocks(outputs)
             .filter(|(at, _)| part.outputs.contains(at))
             .collect();
@@ -302,7 +307,7 @@ impl ConvKernel {
                     let count = plan.channels.min(inputs - from);
                     let plane = (group * inputs + from) * planes_per_channel;
                     let pixels = (start, length);
-                    plan.fill_slab(planes, (plane, count), pixels, &mut scratch, slab);
+                    plan.fill_slab(planes, (plane, count), pixels, slab);
                     let rows = plan.rows(count);
                     let before =
                         group * group_rows + from / plan.channels * plan.rows(plan.channels);
@@ -410,9 +415,41 @@ impl Drop for ConvKernel {
     }
 }
 
-/// That many zeros from the beginning of a cache line on.
+/// Memory of the threads that work on convolutions, used again by the next one: what is given back to the operating
+/// system and asked for again costs other threads time, too. Erased on drop.
+#[derive(Default)]
+pub struct ConvScratch(Vec<Room>);
+
+/// Memory of one thread: whatever the last convolution left there.
+#[derive(Default)]
+struct Room {
+    slab: Vec<u32>,
+    acc: Vec<u32>,
+}
+
+impl ConvScratch {
+    fn of_threads(&mut self, threads: usize) -> &mut [Room] {
+        if self.0.len() < threads {
+            self.0.resize_with(threads, Room::default);
+        }
+        &mut self.0[..threads]
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        for words in [&mut self.slab, &mut self.acc] {
+            words.fill(0);
+            std::hint::black_box(words);
+        }
+    }
+}
+
+/// That many words from the beginning of a cache line on.
 fn lines(words: &mut Vec<u32>, len: usize) -> &mut [u32] {
-    words.resize(len + LINE, 0);
+    if words.len() < len + LINE {
+        words.resize(len + LINE, 0);
+    }
     let first = words.as_ptr().align_offset(LINE * size_of::<u32>());
     &mut words[first..first + len]
 }

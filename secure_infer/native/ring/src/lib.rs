@@ -11,7 +11,7 @@ pub mod rates;
 mod shape;
 mod simd;
 
-pub use kernel::{ConvKernel, Instructions, WeightsError};
+pub use kernel::{ConvKernel, ConvScratch, Instructions, WeightsError};
 pub use pack::{LengthError, Word, pack, pack_u64, packed_len, unpack, unpack_u64};
 pub use shape::{ConvShape, ConvSpec, Phases, ShapeError, Tap};
 pub use simd::{prefetch_next, widened};

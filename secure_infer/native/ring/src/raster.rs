@@ -68,38 +68,48 @@ impl Frame {
         self.height * self.width
     }
 
-    /// Copies the positions of one channel's raster from `start` on.
-    fn join(&self, map: &[u32], border: &[u32], start: usize, out: &mut [u32]) {
+    /// The positions of one channel's raster from `start` on, at most `len`.
+    fn pieces(&self, start: usize, len: usize) -> Vec<Piece> {
         let (mut y, mut x) = (start / self.width, start % self.width);
-        let mut out = out;
-        while !out.is_empty() && y < self.height {
+        let mut left = len.min(self.pixels().saturating_sub(start));
+        let mut pieces: Vec<Piece> = Vec::new();
+        while left > 0 {
             let above = y.saturating_sub(self.top).min(self.inner_height);
             // border pixels before this row: all above it that are not in the map
             let before = y * self.width - above * self.inner_width;
             let right = self.left + self.inner_width;
-            let (source, end) = if above == y.wrapping_sub(self.top) && above < self.inner_height {
-                match x {
-                    x if x < self.left => (&border[before + x..], self.left),
-                    x if x < right => (&map[above * self.inner_width + x - self.left..], right),
-                    x => (&border[before + x - self.inner_width..], self.width),
+            let inside = above == y.wrapping_sub(self.top) && above < self.inner_height;
+            let (border, from, end) = match x {
+                x if inside && x < self.left => (true, before + x, self.left),
+                x if inside && x < right => {
+                    (false, above * self.inner_width + x - self.left, right)
                 }
-            } else {
-                (&border[before + x..], self.width)
+                x if inside => (true, before + x - self.inner_width, self.width),
+                x => (true, before + x, self.width),
             };
-            let (now, later) = out.split_at_mut((end - x).min(out.len()));
-            if let [pixel] = now {
-                *pixel = source[0];
-            } else {
-                now.copy_from_slice(&source[..now.len()]);
-            }
-            x += now.len();
+            let len = (end - x).min(left);
+            left -= len;
+            x += len;
             if x == self.width {
                 (y, x) = (y + 1, 0);
             }
-            out = later;
+            match pieces.last_mut() {
+                Some(last) if last.border == border && last.from + last.len == from => {
+                    last.len += len;
+                }
+                _ => pieces.push(Piece { border, from, len }),
+            }
         }
-        out.fill(0);
+        pieces
     }
+}
+
+/// Positions of a raster that lie together in its map, or in its border.
+#[derive(Clone, Copy)]
+pub(crate) struct Piece {
+    border: bool,
+    from: usize,
+    len: usize,
 }
 
 /// Rasters of equal size that rows are read from: whole ones, or maps and borders that are joined on the way.
@@ -128,31 +138,47 @@ impl<'a> Rasters<'a> {
         Self::Parts(Parts { padded, frame })
     }
 
-    /// At most `scratch.len()` positions of a raster, from `start` on: fewer where it ends.
-    pub(crate) fn read<'s>(&self, raster: usize, start: usize, scratch: &'s mut [u32]) -> &'s [u32]
-    where
-        'a: 's,
-    {
+    /// The positions of a raster from `start` on, at most `len` and fewer where it ends: the same pieces for all.
+    pub(crate) fn pieces(&self, start: usize, len: usize) -> Vec<Piece> {
         match self {
-            Self::Whole { words, pixels } => {
-                let raster = &words[raster * pixels..][..*pixels];
+            Self::Whole { pixels, .. } => {
                 let from = start.min(*pixels);
-                &raster[from..(*pixels).min(start + scratch.len())]
+                let len = len.min(pixels - from);
+                let border = false;
+                vec![Piece { border, from, len }]
             }
+            Self::Parts(Parts { frame, .. }) => frame.pieces(start, len),
+        }
+    }
+
+    /// A piece of a raster.
+    #[inline(always)]
+    pub(crate) fn piece(&self, raster: usize, piece: Piece) -> &'a [u32] {
+        let Piece { border, from, len } = piece;
+        let (words, pixels) = match self {
+            Self::Whole { words, pixels } => (*words, *pixels),
             Self::Parts(Parts { padded, frame }) => {
                 let inner = frame.inner_height * frame.inner_width;
-                let outer = frame.pixels() - inner;
-                let len = scratch.len().min(frame.pixels().saturating_sub(start));
-                let out = &mut scratch[..len];
-                frame.join(
-                    &padded.map[raster * inner..][..inner],
-                    &padded.border[raster * outer..][..outer],
-                    start,
-                    out,
-                );
-                out
+                if border {
+                    (padded.border, frame.pixels() - inner)
+                } else {
+                    (padded.map, inner)
+                }
             }
+        };
+        &words[raster * pixels + from..][..len]
+    }
+
+    /// Copies pieces of a raster; what is behind them is 0.
+    #[inline(always)]
+    pub(crate) fn copy(&self, raster: usize, pieces: &[Piece], mut out: &mut [u32]) {
+        for &piece in pieces {
+            let words = self.piece(raster, piece);
+            let (now, later) = out.split_at_mut(words.len());
+            now.copy_from_slice(words);
+            out = later;
         }
+        out.fill(0);
     }
 }
 
@@ -185,9 +211,10 @@ mod tests {
             for (raster, whole) in whole.chunks(pixels).enumerate() {
                 for start in 0..pixels + 2 {
                     for len in 0..pixels + 2 {
-                        let mut scratch = vec![0; len];
                         let expected = &whole[start.min(pixels)..(start + len).min(pixels)];
-                        assert_eq!(rasters.read(raster, start, &mut scratch), expected);
+                        let mut copy = vec![7; expected.len() + 1];
+                        rasters.copy(raster, &rasters.pieces(start, len), &mut copy);
+                        assert_eq!(copy, [expected, &[0]].concat());
                     }
                 }
             }

@@ -4,7 +4,7 @@
 
 use blindread_pool::Workers;
 use blindread_ring::raster::{self, Padded};
-use blindread_ring::{ConvKernel, ConvShape, ConvSpec, Instructions};
+use blindread_ring::{ConvKernel, ConvScratch, ConvShape, ConvSpec, Instructions};
 use proptest::prelude::*;
 
 const MASK: u32 = (1 << 27) - 1;
@@ -61,6 +61,8 @@ fn check(spec: ConvSpec, seed: u64) {
     let before = words(seed + 2, shape.out_len());
     let biases = [spec.out_channels, shape.out_len()].map(|len| words(seed + 3, len));
     use Instructions::{Avx2, Avx512, Avx512Vnni, Portable, PortableDigits};
+    // what one convolution leaves there must not matter to the next
+    let mut scratch = ConvScratch::default();
     for set in [
         Portable,
         PortableDigits,
@@ -81,7 +83,7 @@ fn check(spec: ConvSpec, seed: u64) {
                     map: &map,
                     border: &border,
                 };
-                kernel.add_to(&workers, padded, (bias, MASK), &mut out);
+                kernel.add_to(&workers, &mut scratch, padded, (bias, MASK), &mut out);
                 let per_channel = bias.len() / spec.out_channels;
                 let each = shape.out_len() / bias.len();
                 let bias = |i: usize| bias[if per_channel == 1 { i / each } else { i }];

@@ -208,45 +208,51 @@ impl Plan {
         planes: &Rasters<'_>,
         (plane, count): (usize, usize),
         (start, length): (usize, usize),
-        scratch: &mut [u32],
         slab: &mut [u32],
     ) {
         let per_channel = self.planes_per_channel;
-        let (one, other) = scratch.split_at_mut(self.row);
         let read = length + self.reach;
-        let (one, other) = (&mut one[..read], &mut other[..read]);
+        let pieces = planes.pieces(start, read);
+        // of pairs of taps
+        let (mut pixels, next) = match self.pairs {
+            Pairs::Taps => (vec![0; read + 1], planes.pieces(start, read + 1)),
+            Pairs::None | Pairs::Channels => (Vec::new(), Vec::new()),
+        };
         let units = self.units(count) * per_channel;
         for (index, rows) in (slab.chunks_exact_mut(self.plane_len()).take(units)).enumerate() {
             let (unit, phase) = (index / per_channel, index % per_channel);
             let at = |channel: usize| plane + channel * per_channel + phase;
-            let (first, second) = match self.pairs {
-                Pairs::None => {
-                    let pixels = planes.read(at(unit), start, one);
-                    rows[..pixels.len()].copy_from_slice(pixels);
-                    rows[pixels.len()..read].fill(0);
-                    continue;
-                }
-                Pairs::Channels if 2 * unit + 1 < count => (
-                    planes.read(at(2 * unit), start, one),
-                    planes.read(at(2 * unit + 1), start, other),
-                ),
-                Pairs::Channels => (planes.read(at(2 * unit), start, one), &[][..]),
-                Pairs::Taps => (
-                    planes.read(at(unit), start, one),
-                    planes.read(at(unit), start + 1, other),
-                ),
-            };
+            if self.pairs == Pairs::None {
+                planes.copy(at(unit), &pieces, &mut rows[..read]);
+                continue;
+            }
             let (low, high) = rows.split_at_mut(self.row);
+            let (low, high) = (&mut low[..read], &mut high[..read]);
+            if self.pairs == Pairs::Taps {
+                planes.copy(at(unit), &next, &mut pixels);
+            }
             simd::widened(
                 #[inline(always)]
-                || split_digits(first, second, &mut low[..read], &mut high[..read]),
+                || {
+                    if self.pairs == Pairs::Taps {
+                        split_digits(&pixels[..read], Some(&pixels[1..]), low, high);
+                        return;
+                    }
+                    let (first, second) = (at(2 * unit), at(2 * unit + 1));
+                    let mut done = 0;
+                    for &piece in &pieces {
+                        let one = planes.piece(first, piece);
+                        let other =
+                            (2 * unit + 1 < count).then(|| planes.piece(second, piece));
+                        let here = done..done + one.len();
+                        done = here.end;
+                        split_digits(one, other, &mut low[here.clone()], &mut high[here]);
+                    }
+                    low[done..].fill(0);
+                    high[done..].fill(0);
+                },
             );
         }
-    }
-
-    /// Words that [`Self::fill_slab`] wants as scratch memory.
-    pub fn scratch_len(&self) -> usize {
-        2 * self.row
     }
 }
 
@@ -289,18 +295,23 @@ fn words_read(phases: &Phases) -> usize {
     lines.len() * LINE
 }
 
-/// Splits two rows in signed 16-bit digits: `x = low + 2^16 high` modulo 2^32, the pair side by side in one word.
+/// Splits two rows of equal length in signed 16-bit digits: `x = low + 2^16 high` modulo 2^32, the pair side by side in
+/// one word; zeros are beside a row that is alone.
 #[inline(always)]
-fn split_digits(first: &[u32], second: &[u32], low: &mut [u32], high: &mut [u32]) {
-    let both = first.len().min(second.len());
-    for ((low, high), &a) in (low.iter_mut().zip(high.iter_mut()).zip(first)).skip(both) {
-        (*low, *high) = (a & 0xffff, a.wrapping_add(0x8000) >> 16);
-    }
-    low[first.len()..].fill(0);
-    high[first.len()..].fill(0);
-    for (((low, high), &a), &b) in low.iter_mut().zip(high).zip(first).zip(second) {
-        *low = a & 0xffff | b << 16;
-        *high = a.wrapping_add(0x8000) >> 16 | b.wrapping_add(0x8000) & 0xffff_0000;
+fn split_digits(first: &[u32], second: Option<&[u32]>, low: &mut [u32], high: &mut [u32]) {
+    let digits = low.iter_mut().zip(high).zip(first);
+    match second {
+        None => {
+            for ((low, high), &a) in digits {
+                (*low, *high) = (a & 0xffff, a.wrapping_add(0x8000) >> 16);
+            }
+        }
+        Some(second) => {
+            for (((low, high), &a), &b) in digits.zip(second) {
+                *low = a & 0xffff | b << 16;
+                *high = a.wrapping_add(0x8000) >> 16 | b.wrapping_add(0x8000) & 0xffff_0000;
+            }
+        }
     }
 }
 
