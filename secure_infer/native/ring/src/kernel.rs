@@ -140,7 +140,13 @@ impl ConvKernel {
             };
             let bias = vec![0; self.shape.spec().out_channels];
             let mut scratch = ConvScratch::default();
-            self.add_rasters(&Workers::one(), &mut scratch, &rasters, (&bias, u32::MAX), out);
+            self.add_rasters(
+                &Workers::one(),
+                &mut scratch,
+                &rasters,
+                (&bias, u32::MAX),
+                out,
+            );
         }
     }
 

@@ -242,8 +242,7 @@ impl Plan {
                     let mut done = 0;
                     for &piece in &pieces {
                         let one = planes.piece(first, piece);
-                        let other =
-                            (2 * unit + 1 < count).then(|| planes.piece(second, piece));
+                        let other = (2 * unit + 1 < count).then(|| planes.piece(second, piece));
                         let here = done..done + one.len();
                         done = here.end;
                         split_digits(one, other, &mut low[here.clone()], &mut high[here]);
