@@ -81,10 +81,11 @@ fn carry_chain(c: &mut Criterion) {
         carry::answer(chunk, black_box(&codes), &pads, &omega, &mut answers)
     );
     let centre = carry::centre([3, 11]);
+    let share: Vec<u16> = y.iter().map(|&y| y as u16).collect();
     measure!(group, "carry, ask", {
         carry::ask(
             chunk,
-            black_box(&y),
+            black_box(&share),
             centre,
             &pi_in,
             &mut picks,
@@ -137,10 +138,11 @@ fn multiplexer(c: &mut Criterion) {
         mux::receive(black_box(&choices), &corrections, MASK, &pad, &mut w)
     });
     let mut asked = vec![0; LANE];
+    let mut share: Vec<u16> = y.iter().map(|&y| y as u16).collect();
     measure!(group, "multiplexer, request", {
         mux::request(
             black_box(&pi),
-            &y,
+            &share,
             &choices,
             &zero,
             MASK,
@@ -148,7 +150,6 @@ fn multiplexer(c: &mut Criterion) {
             &mut out,
         )
     });
-    let mut share = source.words();
     measure!(group, "multiplexer, finish", {
         mux::finish(black_box(&pi), &flips, &w, &one, MASK, &out, &mut share)
     });

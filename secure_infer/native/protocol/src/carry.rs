@@ -14,6 +14,8 @@
 //! H keeps these three in five bits, and what the last chunk's byte has left is the choice of the party's multiplexer
 //! OT. Everything here is word-parallel: one 16-bit word holds one table.
 
+use blindread_ring::Word;
+
 /// A part of the carry chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunk {
@@ -144,10 +146,17 @@ pub fn answer(chunk: Chunk, codes: &[u8], pads: &[u16], delta: &[u8], out: &mut 
 /// D, online: the masked indices for H, from the digits of `y + centre` and the masked carries. `picks` hold omega in
 /// four bits and its pad in the next one; afterwards the index instead of omega.
 #[inline(always)]
-pub fn ask(chunk: Chunk, y: &[u32], centre: u32, carry: &[u8], picks: &mut [u8], delta: &mut [u8]) {
-    let digit_mask = (1 << chunk.width) - 1;
+pub fn ask<Y: Word>(
+    chunk: Chunk,
+    y: &[Y],
+    centre: u32,
+    carry: &[u8],
+    picks: &mut [u8],
+    delta: &mut [u8],
+) {
+    let (digit_mask, centre) = ((1 << chunk.width) - 1, Y::of(centre));
     for (((pick, delta), &y), &carry) in picks.iter_mut().zip(delta).zip(y).zip(carry) {
-        let digit = (y.wrapping_add(centre) >> chunk.low & digit_mask) as u8;
+        let digit = y.plus(centre).byte(chunk.low) & digit_mask;
         *delta = (digit | carry << chunk.width) ^ *pick & 15;
         *pick ^= *delta;
     }

@@ -47,14 +47,13 @@ pub struct Session {
 
 enum Prepared {
     Linear(PreparedLinear),
-    /// Comparisons; a truncation, or the extension of their results where those belong into a larger ring.
+    /// Comparisons; a truncation, or the extension of what clipped ReLUs give where that belongs into a larger ring.
     Exchanges(Vec<Box<dyn Compares>>, Option<Box<dyn Truncates>>),
 }
 
 /// A vector that the parties prepare together.
 enum Exchange {
-    /// Window, bits of the result's ring, elements.
-    Relu([u32; 2], u32, usize),
+    Relu(relu::Shape, usize),
     Truncate(Truncation, usize),
 }
 
@@ -73,10 +72,18 @@ fn exchanges(program: &Program, step: &Step) -> Vec<Exchange> {
         }
         Step::Relu(s) | Step::ReluClipped(s) => {
             let n = value(s.out).len();
-            let copies = if matches!(step, Step::Relu(_)) { 1 } else { 2 };
-            let relu = Exchange::Relu(s.window, s.product_bits(program), copies * n);
-            let extension = s.extension(program).map(|to| Exchange::Truncate(to, n));
-            [relu].into_iter().chain(extension).collect()
+            let shape = |extension| relu::Shape {
+                window: s.window,
+                out_bits: s.product_bits(program),
+                extension,
+            };
+            let extension = s.extension(program);
+            if matches!(step, Step::Relu(_)) {
+                return vec![Exchange::Relu(shape(extension), n)];
+            }
+            let extension = extension.map(|to| Exchange::Truncate(to, n));
+            let both = Exchange::Relu(shape(None), 2 * n);
+            [both].into_iter().chain(extension).collect()
         }
         Step::MaxPool(s) => {
             let input = value(s.input);
@@ -86,7 +93,14 @@ fn exchanges(program: &Program, step: &Step) -> Vec<Exchange> {
                 sizes.collect::<Vec<_>>()
             });
             rounds
-                .map(|n| Exchange::Relu(s.window, input.ring_bits, n))
+                .map(|n| {
+                    let shape = relu::Shape {
+                        window: s.window,
+                        out_bits: input.ring_bits,
+                        extension: None,
+                    };
+                    Exchange::Relu(shape, n)
+                })
                 .collect()
         }
         _ => Vec::new(),
@@ -98,19 +112,31 @@ fn wanted(program: &Program) -> Ahead {
     let mut all = Vec::new();
     for (step, kind) in program.steps().iter().enumerate() {
         for exchange in exchanges(program, kind) {
-            let (tables, bits, back, n) = match exchange {
-                Exchange::Relu(window, bits, n) => (carry::chunks(window).len(), bits, true, n),
-                Exchange::Truncate(truncation, n) => (0, truncation.ot_bits(), false, n),
+            let (relu, truncation, n) = match exchange {
+                Exchange::Relu(relu, n) => (Some(relu), relu.extension, n),
+                Exchange::Truncate(truncation, n) => (None, Some(truncation), n),
             };
-            let wanted = Wanted {
+            let relu = relu.map(|relu| Wanted {
                 step,
-                tables,
-                bits,
-                back,
+                tables: carry::chunks(relu.window).len(),
+                bits: relu.out_bits,
+                back: true,
                 n,
-            };
+            });
+            let truncation = truncation.map(|truncation| Wanted {
+                step,
+                tables: 0,
+                bits: truncation.ot_bits(),
+                back: false,
+                n,
+            });
             // A truncation that wants no OT has pads of no bits.
-            all.extend(wanted.stripes().filter(|wanted| wanted.bits > 0));
+            let wanted = relu.into_iter().chain(truncation);
+            all.extend(
+                wanted
+                    .filter(|wanted| wanted.bits > 0)
+                    .flat_map(Wanted::stripes),
+            );
         }
     }
     Ahead::new(all)
@@ -210,8 +236,8 @@ impl Session {
                 let (mut relus, mut truncate) = (Vec::new(), None);
                 for exchange in exchanges(plan.program(), step) {
                     match exchange {
-                        Exchange::Relu(window, bits, n) => {
-                            relus.push(relu::prepare_developer(&mut offline, window, bits, n)?);
+                        Exchange::Relu(shape, n) => {
+                            relus.push(relu::prepare_developer(&mut offline, shape, n)?);
                         }
                         Exchange::Truncate(to, n) => {
                             truncate = Some(truncate_flow::prepare_developer(&mut offline, to, n)?);

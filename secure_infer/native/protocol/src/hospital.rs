@@ -365,21 +365,30 @@ impl Walk<'_> {
         let bits = s.product_bits(program);
         let (mask, n) = (ring_mask(bits), target.len());
         let share = self.shares.get(s.input)?;
-        let relu = if clipped {
+        let shape = relu::Shape {
+            window: s.window,
+            out_bits: bits,
+            extension: s.extension(program),
+        };
+        let answers = if clipped {
             let mut second = Secret::from(vec![0; n]);
             random::words(off.prg, mask, &mut second);
             let first = target.iter().zip(second.iter());
             let first = first.map(|(&first, &second)| first.wrapping_add(second) & mask);
             let targets = Secret::from(first.chain(second.iter().copied()).collect::<Vec<_>>());
             let both = Secret::from([&share[..], &share[..]].concat());
-            relu::prepare_hospital(off, s.window, bits, &both, &targets)?
+            let alone = relu::Shape {
+                extension: None,
+                ..shape
+            };
+            let mut answers = vec![relu::prepare_hospital(off, alone, &both, &targets)?];
+            if let Some(extension) = shape.extension {
+                answers.push(truncate_flow::extend_hospital(off, extension, &target)?);
+            }
+            answers
         } else {
-            relu::prepare_hospital(off, s.window, bits, share, &target)?
+            vec![relu::prepare_hospital(off, shape, share, &target)?]
         };
-        let mut answers = vec![relu];
-        if let Some(extension) = s.extension(program) {
-            answers.push(truncate_flow::extend_hospital(off, extension, &target)?);
-        }
         self.shares.set(s.out, target);
         Ok(answers)
     }
@@ -390,7 +399,12 @@ impl Walk<'_> {
         s: &MaxPool,
     ) -> Result<Vec<Box<dyn Answers>>, ProtocolError> {
         let input = self.plan.program().value(s.input);
-        let (mask, bits) = (input.mask(), input.ring_bits);
+        let mask = input.mask();
+        let shape = relu::Shape {
+            window: s.window,
+            out_bits: input.ring_bits,
+            extension: None,
+        };
         let mut source = Secret::copy(self.shares.get(s.input)?);
         let mut relus = Vec::new();
         for stage in max_pool::stages(input.shape, s) {
@@ -401,7 +415,7 @@ impl Walk<'_> {
                 let (mut y, mut fresh) = (Secret::new(n), Secret::new(n));
                 stage.differences(off.workers, round, (&source, &best), mask, &mut y);
                 random::words(off.prg, mask, &mut fresh);
-                relus.push(relu::prepare_hospital(off, s.window, bits, &y, &fresh)?);
+                relus.push(relu::prepare_hospital(off, shape, &y, &fresh)?);
                 stage.update(off.workers, round, (&source, &fresh), mask, &mut best);
             }
             source = best;

@@ -78,9 +78,33 @@ pub(crate) struct Online<'a> {
     pub(crate) kept: &'a mut Kept,
 }
 
-/// Memory of messages, of each thread: what it has used last is in its caches.
+/// Memory that the next step uses again.
 #[derive(Default)]
-pub(crate) struct Kept(Vec<Vec<Vec<u8>>>);
+pub(crate) struct Kept {
+    /// Of messages, of each thread: what it has used last is in its caches.
+    messages: Vec<Vec<Vec<u8>>>,
+    /// Of what the lanes of a vector keep between their rounds, in the smallest type that holds it.
+    short: Secret<u16>,
+    long: Secret<u32>,
+}
+
+/// A type of which there is memory.
+pub(crate) trait Room: Word {
+    /// It.
+    fn room(kept: &mut Kept) -> &mut Secret<Self>;
+}
+
+impl Room for u16 {
+    fn room(kept: &mut Kept) -> &mut Secret<Self> {
+        &mut kept.short
+    }
+}
+
+impl Room for u32 {
+    fn room(kept: &mut Kept) -> &mut Secret<Self> {
+        &mut kept.long
+    }
+}
 
 /// One lane, and what a party does with it in each round of a protocol.
 pub(crate) trait Lane<W>: Send {
@@ -163,7 +187,7 @@ impl Online<'_> {
         W: Word,
         L: Lane<W>,
     {
-        let (threads, Kept(kept)) = (self.workers.threads(), &mut *self.kept);
+        let (threads, kept) = (self.workers.threads(), &mut self.kept.messages);
         kept.resize_with(threads, Vec::new);
         let mut scratch: Vec<_> = (0..threads).map(|_| Scratch::new()).collect();
         let lanes = lanes.into_iter().map(|lane| Passing {

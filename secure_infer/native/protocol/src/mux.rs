@@ -70,12 +70,11 @@ pub fn answer<W: Word>(
     mask: u32,
     elements: &mut [W],
 ) {
-    let (n, elements) = (elements.len(), elements);
+    let (n, elements, mask) = (elements.len(), elements, W::of(mask));
     let (zero, one, pi, flips) = (&zero[..n], &one[..n], &pi[..n], &flips[..n]);
     for i in 0..n {
-        let (zero, one) = (zero[i].get(), one[i].get());
-        let picked = zero ^ ((zero ^ one) & all(flips[i]));
-        elements[i] = W::of(picked.wrapping_add(elements[i].get() & all(pi[i])) & mask);
+        let picked = zero[i] ^ ((zero[i] ^ one[i]) & W::all(flips[i]));
+        elements[i] = picked.plus(elements[i] & W::all(pi[i])) & mask;
     }
 }
 
@@ -94,21 +93,21 @@ pub fn receive<W: Word>(choices: &[u8], corrections: &[W], mask: u32, pads: &[u3
 #[inline(always)]
 pub fn request<W: Word>(
     beta: &[u8],
-    y: &[u32],
+    y: &[W],
     choices: &[u8],
     difference: &[W],
     mask: u32,
     flips: &mut [u8],
     elements: &mut [W],
 ) {
-    let n = elements.len();
+    let (n, mask) = (elements.len(), W::of(mask));
     let (beta, y, choices) = (&beta[..n], &y[..n], &choices[..n]);
     let (difference, flips) = (&difference[..n], &mut flips[..n]);
     for i in 0..n {
-        let sign = all(beta[i]);
-        let kappa = (y[i] ^ sign).wrapping_sub(sign);
+        let sign = W::all(beta[i]);
+        let kappa = (y[i] ^ sign).minus(sign);
         flips[i] = beta[i] ^ choices[i];
-        elements[i] = W::of(difference[i].get().wrapping_add(kappa) & mask);
+        elements[i] = difference[i].plus(kappa) & mask;
     }
 }
 
@@ -121,17 +120,14 @@ pub fn finish<W: Word>(
     tau: &[W],
     mask: u32,
     answers: &[W],
-    y: &mut [u32],
+    y: &mut [W],
 ) {
-    let (n, y) = (y.len(), y);
+    let (n, y, mask) = (y.len(), y, W::of(mask));
     let (beta, flips, w) = (&beta[..n], &flips[..n], &w[..n]);
     let (tau, answers) = (&tau[..n], &answers[..n]);
     for i in 0..n {
-        let flip = all(flips[i]);
-        let picked = answers[i]
-            .get()
-            .wrapping_add((w[i].get() ^ flip).wrapping_sub(flip));
-        let product = y[i] & all(beta[i]);
-        y[i] = picked.wrapping_add(product).wrapping_sub(tau[i].get()) & mask;
+        let flip = W::all(flips[i]);
+        let picked = answers[i].plus((w[i] ^ flip).minus(flip));
+        y[i] = picked.plus(y[i] & W::all(beta[i])).minus(tau[i]) & mask;
     }
 }

@@ -1,6 +1,7 @@
 //! ReLU on shares: the sign by [`crate::carry`], then the product by [`crate::mux`].
 //!
-//! Function: D learns z = b * y - r', b = \[y >= 0\] xor flip, for y = y_H + y_D mod 2^ell and H's r'.
+//! Function: D learns z = b * y - r', b = \[y >= 0\] xor flip, for y = y_H + y_D mod 2^ell and H's r'. Where the result
+//! belongs into a larger ring, [`crate::truncate`] extends it in two more rounds of the same lanes.
 //! Requires: |y| < 2^(k-1) - 2^m for the window [m, k). Error: y or 0 for the other,
 //! only where -2^(m-1) <= y < 2^(m-1).
 //! Rounds: one per chunk and one. Bits online for [3, 11) and ell' = 12: 65; offline: one 1-of-16 OT
@@ -23,7 +24,8 @@ use crate::mux;
 use crate::ot::Engines;
 use crate::program::ring_mask;
 use crate::secret::Secret;
-use crate::truncate_flow::Truncates;
+use crate::truncate::Truncation;
+use crate::truncate_flow::{DeveloperTruncate, HospitalTruncate, Truncates};
 use crate::wire;
 
 /// Elements whose offline messages are exchanged together: large enough for the network, small enough
@@ -36,6 +38,25 @@ pub(crate) const BLOCK: usize = 1 << 14;
 mod answer;
 mod evaluate;
 
+/// What a vector of ReLUs is.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    /// Bits [m, k) that are compared.
+    pub window: [u32; 2],
+    /// Ring in which the sign is multiplied.
+    pub out_bits: u32,
+    /// From there to a larger ring.
+    pub extension: Option<Truncation>,
+}
+
+impl Shape {
+    /// Bits of the largest ring element that is kept.
+    fn product_bits(self) -> u32 {
+        let extension = self.extension.map_or(0, Truncation::ot_bits);
+        self.out_bits.max(extension)
+    }
+}
+
 /// What H keeps for one vector of ReLUs; the ring elements in the smallest type that holds them.
 struct HospitalRelu<W: Word> {
     window: [u32; 2],
@@ -46,6 +67,7 @@ struct HospitalRelu<W: Word> {
     zero: Secret<W>,
     one: Secret<W>,
     out_bits: u32,
+    extension: Option<HospitalTruncate<W>>,
 }
 
 /// What D keeps for one vector of ReLUs.
@@ -60,6 +82,7 @@ struct DeveloperRelu<W: Word> {
     tau: Secret<W>,
     difference: Secret<W>,
     out_bits: u32,
+    extension: Option<DeveloperTruncate<W>>,
 }
 
 /// What H keeps for one vector, whatever the size of its words.
@@ -90,8 +113,8 @@ pub(crate) trait Compares: Send {
     /// Those of the channel, and malformed corrections.
     fn prepare(&mut self, off: &mut DeveloperOffline<'_>) -> Result<(), ProtocolError>;
 
-    /// Online: from D's shares `input`, or without it those in `y`, D's shares `y` of the results. Nothing is kept any
-    /// more.
+    /// Online: from D's shares `input` of the values, or without it those in `out`, D's shares `out` of the results.
+    /// Nothing is kept any more.
     ///
     /// # Errors
     /// Those of the channel.
@@ -99,7 +122,7 @@ pub(crate) trait Compares: Send {
         &mut self,
         on: &mut Online<'_>,
         input: Option<&[u32]>,
-        y: &mut [u32],
+        out: &mut [u32],
         channels: &Channels<'_>,
     ) -> Result<(), ProtocolError>;
 }
@@ -168,23 +191,22 @@ impl DeveloperOffline<'_> {
     }
 }
 
-/// Offline, H: `y` are H's shares of the values, `target` H's shares of the results (of which the ring of `out_bits` is
-/// used).
+/// Offline, H: `y` are H's shares of the values, `target` H's shares of the results: of those before the extension, where
+/// there is one, their low `out_bits` bits.
 ///
 /// # Errors
 /// Those of the channel, and malformed corrections.
 pub(crate) fn prepare_hospital(
     off: &mut HospitalOffline<'_>,
-    window: [u32; 2],
-    out_bits: u32,
+    shape: Shape,
     y: &[u32],
     target: &[u32],
 ) -> Result<Box<dyn Answers>, ProtocolError> {
     let mut relu = (off.spent.pop_front()).unwrap_or_else(|| {
-        if out_bits <= u16::BITS {
-            Box::new(HospitalRelu::<u16>::new(window, out_bits, y.len()))
+        if shape.product_bits() <= u16::BITS {
+            Box::new(HospitalRelu::<u16>::new(shape, y.len()))
         } else {
-            Box::new(HospitalRelu::<u32>::new(window, out_bits, y.len()))
+            Box::new(HospitalRelu::<u32>::new(shape, y.len()))
         }
     });
     relu.prepare(off, y, target)?;
@@ -197,15 +219,15 @@ pub(crate) fn prepare_hospital(
 /// Those of the channel, and malformed corrections.
 pub(crate) fn prepare_developer(
     off: &mut DeveloperOffline<'_>,
-    window: [u32; 2],
-    out_bits: u32,
+    shape: Shape,
     n: usize,
 ) -> Result<Box<dyn Compares>, ProtocolError> {
     let mut relu = (off.spent.relus.pop_front()).unwrap_or_else(|| {
-        if out_bits <= u16::BITS {
-            Box::new(DeveloperRelu::<u16>::new(window, out_bits, n))
+        // the values are kept in the same type
+        if shape.product_bits().max(shape.window[1]) <= u16::BITS {
+            Box::new(DeveloperRelu::<u16>::new(shape, n))
         } else {
-            Box::new(DeveloperRelu::<u32>::new(window, out_bits, n))
+            Box::new(DeveloperRelu::<u32>::new(shape, n))
         }
     });
     relu.prepare(off)?;
@@ -213,7 +235,12 @@ pub(crate) fn prepare_developer(
 }
 
 impl<W: Word> HospitalRelu<W> {
-    fn new(window: [u32; 2], out_bits: u32, n: usize) -> Self {
+    fn new(shape: Shape, n: usize) -> Self {
+        let Shape {
+            window,
+            out_bits,
+            extension,
+        } = shape;
         let chunks = carry::chunks(window);
         Self {
             window,
@@ -223,6 +250,7 @@ impl<W: Word> HospitalRelu<W> {
             zero: Secret::new(n),
             one: Secret::new(n),
             out_bits,
+            extension: extension.map(|to| HospitalTruncate::new(to, n)),
         }
     }
 
@@ -348,7 +376,12 @@ pub(crate) fn block_for_all<W: Word>(workers: &Workers) -> Vec<Vec<W>> {
 }
 
 impl<W: Word> DeveloperRelu<W> {
-    fn new(window: [u32; 2], out_bits: u32, n: usize) -> Self {
+    fn new(shape: Shape, n: usize) -> Self {
+        let Shape {
+            window,
+            out_bits,
+            extension,
+        } = shape;
         let chunks = carry::chunks(window);
         Self {
             picks: chunks.iter().map(|_| Secret::new(n)).collect(),
@@ -359,6 +392,7 @@ impl<W: Word> DeveloperRelu<W> {
             tau: Secret::new(n),
             difference: Secret::new(n),
             out_bits,
+            extension: extension.map(|to| DeveloperTruncate::new(to, n)),
         }
     }
 

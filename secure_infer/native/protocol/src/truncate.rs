@@ -107,21 +107,21 @@ impl Truncation {
 
     /// D, online: shifts its share of the value into the range where the wrap is known; in place.
     #[inline(always)]
-    pub fn offset(self, y: &mut [u32]) {
+    pub fn offset<W: Word>(self, y: &mut [W]) {
         let (offset, mask) = (
-            (1u32 << (self.from_bits - 2)).wrapping_add(self.rounding()),
-            ring_mask(self.from_bits),
+            W::of((1u32 << (self.from_bits - 2)).wrapping_add(self.rounding())),
+            W::of(ring_mask(self.from_bits)),
         );
         for y in y {
-            *y = y.wrapping_add(offset) & mask;
+            *y = y.plus(offset) & mask;
         }
     }
 
     /// D, online: the flips for H, from offset shares, in place over D's choices.
     #[inline(always)]
-    pub fn request(self, y: &[u32], choices: &mut [u8]) {
+    pub fn request<W: Word>(self, y: &[W], choices: &mut [u8]) {
         for (choice, &y) in choices.iter_mut().zip(y) {
-            *choice ^= (y >> (self.from_bits - 1)) as u8;
+            *choice ^= y.byte(self.from_bits - 1);
         }
     }
 

@@ -15,17 +15,17 @@ use crate::truncate::Truncation;
 use crate::wire;
 
 /// What H keeps for one truncation; the ring elements in the smallest type that holds them.
-struct HospitalTruncate<W: Word> {
-    truncation: Truncation,
+pub(crate) struct HospitalTruncate<W: Word> {
+    pub(crate) truncation: Truncation,
     zero: Secret<W>,
     one: Secret<W>,
 }
 
 /// What D keeps for one truncation.
-struct DeveloperTruncate<W: Word> {
-    truncation: Truncation,
-    choices: Secret<u8>,
-    w: Secret<W>,
+pub(crate) struct DeveloperTruncate<W: Word> {
+    pub(crate) truncation: Truncation,
+    pub(crate) choices: Secret<u8>,
+    pub(crate) w: Secret<W>,
 }
 
 /// What D keeps for one truncation, whatever the size of its words.
@@ -123,12 +123,28 @@ pub(crate) fn prepare_developer(
 }
 
 impl<W: Word> HospitalTruncate<W> {
-    fn new(truncation: Truncation, n: usize) -> Self {
+    pub(crate) fn new(truncation: Truncation, n: usize) -> Self {
         Self {
             truncation,
             zero: Secret::new(n),
             one: Secret::new(n),
         }
+    }
+
+    pub(crate) fn lanes(&mut self) -> impl Iterator<Item = HospitalLane<'_, W>> + Send {
+        let (truncation, lanes) = (self.truncation, Lanes::new(self.zero.len()));
+        let kept = lanes
+            .of_mut(&mut self.zero)
+            .zip(lanes.of_mut(&mut self.one));
+        kept.map(move |(zero, one)| HospitalLane {
+            truncation,
+            zero,
+            one,
+        })
+    }
+
+    pub(crate) fn is_wiped(&self) -> bool {
+        self.zero.is_wiped() && self.one.is_wiped()
     }
 }
 
@@ -150,7 +166,7 @@ impl<W: Word> Block<W> {
 }
 
 /// What H keeps for one lane. In the second round, D reads and H has nothing to do.
-struct HospitalLane<'a, W> {
+pub(crate) struct HospitalLane<'a, W> {
     truncation: Truncation,
     zero: &'a mut [W],
     one: &'a mut [W],
@@ -218,17 +234,8 @@ impl<W: Word> Answers for HospitalTruncate<W> {
     }
 
     fn answer(&mut self, on: &mut Online<'_>) -> Result<(), ProtocolError> {
-        let (truncation, lanes) = (self.truncation, Lanes::new(self.zero.len()));
-        let kept = lanes
-            .of_mut(&mut self.zero)
-            .zip(lanes.of_mut(&mut self.one));
-        let kept = kept.map(|(zero, one)| HospitalLane {
-            truncation,
-            zero,
-            one,
-        });
-        on.exchange(kept, 2)?;
-        debug_assert!(self.zero.is_wiped() && self.one.is_wiped());
+        on.exchange(self.lanes(), 2)?;
+        debug_assert!(self.is_wiped());
         Ok(())
     }
 }
@@ -274,7 +281,7 @@ impl<W: Word> Lane<W> for HospitalLane<'_, W> {
 }
 
 impl<W: Word> DeveloperTruncate<W> {
-    fn new(truncation: Truncation, n: usize) -> Self {
+    pub(crate) fn new(truncation: Truncation, n: usize) -> Self {
         Self {
             truncation,
             choices: Secret::new(n),

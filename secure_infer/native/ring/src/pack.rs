@@ -1,20 +1,68 @@
 //! Bit packing: `count` words of `bits` bits each, little-endian bit order, unused high bits of the last byte zero.
 
+use std::ops::{BitAnd, BitXor};
+
 use crate::simd::{self, widened};
 
 /// An unsigned integer that holds ring elements.
 #[expect(private_bounds, reason = "the kernels' own")]
-pub trait Word: simd::Lane + Default + PartialEq + Send + Sync + 'static {
+pub trait Word:
+    simd::Lane
+    + Default
+    + PartialEq
+    + BitAnd<Output = Self>
+    + BitXor<Output = Self>
+    + Send
+    + Sync
+    + 'static
+{
     /// Bits of the type.
     const BITS: u32;
     /// The low bits of a word of 32 bits.
     fn of(word: u32) -> Self;
     /// As a word of 32 bits.
     fn get(self) -> u32;
+    /// The sum, modulo the type's power of two.
+    #[must_use]
+    fn plus(self, other: Self) -> Self;
+    /// The difference, modulo the type's power of two.
+    #[must_use]
+    fn minus(self, other: Self) -> Self;
+    /// Eight bits from a position on.
+    fn byte(self, position: u32) -> u8;
+    /// All bits from one.
+    fn all(bit: u8) -> Self;
+}
+
+/// What the types have in common.
+macro_rules! arithmetic {
+    () => {
+        #[inline(always)]
+        fn plus(self, other: Self) -> Self {
+            self.wrapping_add(other)
+        }
+
+        #[inline(always)]
+        fn minus(self, other: Self) -> Self {
+            self.wrapping_sub(other)
+        }
+
+        #[inline(always)]
+        fn byte(self, position: u32) -> u8 {
+            (self >> position) as u8
+        }
+
+        #[inline(always)]
+        fn all(bit: u8) -> Self {
+            Self::default().wrapping_sub(Self::from(bit))
+        }
+    };
 }
 
 impl Word for u16 {
     const BITS: u32 = 16;
+
+    arithmetic!();
 
     #[inline(always)]
     fn of(word: u32) -> Self {
@@ -29,6 +77,8 @@ impl Word for u16 {
 
 impl Word for u32 {
     const BITS: u32 = 32;
+
+    arithmetic!();
 
     #[inline(always)]
     fn of(word: u32) -> Self {

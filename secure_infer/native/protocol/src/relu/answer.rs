@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use blindread_ring::{Word, prefetch_next, widened};
 
-use super::{Answers, HospitalOffline, HospitalRelu};
+use super::{Answers, HospitalOffline, HospitalRelu, HospitalTruncate};
 use crate::ahead::stripes;
 use crate::carry::{self, Chunk};
 use crate::channel::Kind;
@@ -13,10 +13,10 @@ use crate::lanes::{Lane, Lanes, Online, STEP, Scratch};
 use crate::mux;
 use crate::program::ring_mask;
 use crate::secret::{Secret, wipe};
-use crate::wire;
+use crate::{truncate_flow, wire};
 
-/// What H keeps for one lane. Every chunk has a round, and so has the multiplexer; in the last one D reads and H has
-/// nothing to do.
+/// What H keeps for one lane. Every chunk has a round, and so have the multiplexer and the extension; in the last one D
+/// reads and H has nothing to do.
 struct HospitalLane<'a, W> {
     chunks: &'a [Chunk],
     out_bits: u32,
@@ -24,6 +24,7 @@ struct HospitalLane<'a, W> {
     pads: Vec<&'a mut [u16]>,
     zero: &'a mut [W],
     one: &'a mut [W],
+    extension: Option<truncate_flow::HospitalLane<'a, W>>,
 }
 
 impl<W: Word> Answers for HospitalRelu<W> {
@@ -34,15 +35,20 @@ impl<W: Word> Answers for HospitalRelu<W> {
         target: &[u32],
     ) -> Result<(), ProtocolError> {
         stripes(y.len())
-            .try_for_each(|at| self.prepare_stripe(off, at.clone(), &y[at.clone()], &target[at]))
+            .try_for_each(|at| self.prepare_stripe(off, at.clone(), &y[at.clone()], &target[at]))?;
+        match &mut self.extension {
+            Some(extension) => extension.prepare(off, target, &[]),
+            None => Ok(()),
+        }
     }
 
     fn answer(&mut self, on: &mut Online<'_>) -> Result<(), ProtocolError> {
-        let rounds = self.chunks.len() + 2;
+        let rounds = self.chunks.len() + 2 + usize::from(self.extension.is_some());
         on.exchange(self.lanes(), rounds)?;
         debug_assert!(self.codes.iter().all(Secret::is_wiped));
         debug_assert!(self.pads.iter().all(Secret::is_wiped));
         debug_assert!(self.zero.is_wiped() && self.one.is_wiped());
+        debug_assert!(self.extension.iter().all(HospitalTruncate::is_wiped));
         Ok(())
     }
 }
@@ -53,6 +59,7 @@ impl<W: Word> HospitalRelu<W> {
         let (chunks, out_bits) = (&self.chunks[..], self.out_bits);
         let of_chunks = (lanes.of_all(&mut self.codes)).zip(lanes.of_all(&mut self.pads));
         let of_product = (lanes.of_mut(&mut self.zero)).zip(lanes.of_mut(&mut self.one));
+        let mut extension = self.extension.as_mut().map(HospitalTruncate::lanes);
         (of_chunks.zip(of_product)).map(move |((codes, pads), (zero, one))| HospitalLane {
             chunks,
             out_bits,
@@ -60,6 +67,7 @@ impl<W: Word> HospitalRelu<W> {
             pads,
             zero,
             one,
+            extension: extension.as_mut().and_then(Iterator::next),
         })
     }
 }
@@ -70,7 +78,7 @@ impl<W: Word> Lane<W> for HospitalLane<'_, W> {
         match round.cmp(&multiplexer) {
             Ordering::Less => Some((Kind::ChunkIndices, wire::nibbles_len(n))),
             Ordering::Equal => Some((Kind::MuxRequest, wire::flagged_len(n, self.out_bits))),
-            Ordering::Greater => None,
+            Ordering::Greater => self.extension.as_ref()?.receives(round - multiplexer - 1),
         }
     }
 
@@ -81,19 +89,24 @@ impl<W: Word> Lane<W> for HospitalLane<'_, W> {
         answer: &mut Vec<u8>,
         scratch: &mut Scratch<W>,
     ) -> Result<(), ProtocolError> {
-        match round.cmp(&self.chunks.len()) {
-            Ordering::Less => self.look_up(round, received, answer, scratch),
-            Ordering::Equal => self.multiplex(received, answer, scratch)?,
-            Ordering::Greater => {}
+        let multiplexer = self.chunks.len();
+        match (round.cmp(&multiplexer), &mut self.extension) {
+            (Ordering::Less, _) => self.look_up(round, received, answer, scratch),
+            (Ordering::Equal, _) => self.multiplex(received, answer, scratch)?,
+            (Ordering::Greater, Some(extension)) => {
+                extension.work(round - multiplexer - 1, received, answer, scratch)?;
+            }
+            (Ordering::Greater, None) => {}
         }
         Ok(())
     }
 
     fn sends(&self, round: usize) -> Option<Kind> {
-        match round.cmp(&self.chunks.len()) {
+        let multiplexer = self.chunks.len();
+        match round.cmp(&multiplexer) {
             Ordering::Less => Some(Kind::ChunkTables),
             Ordering::Equal => Some(Kind::MuxAnswer),
-            Ordering::Greater => None,
+            Ordering::Greater => self.extension.as_ref()?.sends(round - multiplexer - 1),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! D's online rounds of a vector of ReLUs, lane by lane (see [`crate::lanes`]) and inside of a lane block by block.
 
+use std::mem::take;
 use std::ops::Range;
 
 use blindread_ring::{Word, prefetch_next, widened};
@@ -9,10 +10,12 @@ use crate::ahead::stripes;
 use crate::carry::{self, Chunk};
 use crate::channel::Kind;
 use crate::error::ProtocolError;
-use crate::lanes::{Lane, Lanes, Online, STEP, Scratch};
+use crate::lanes::{Lane, Lanes, Online, Room, STEP, Scratch};
 use crate::mux;
 use crate::program::ring_mask;
 use crate::secret::{Secret, wipe};
+use crate::truncate::Truncation;
+use crate::truncate_flow::Truncates;
 use crate::wire;
 
 /// What the lanes have in common.
@@ -22,33 +25,43 @@ struct Common<'a> {
     top: u32,
     centre: u32,
     out_bits: u32,
+    extension: Option<Truncation>,
 }
 
 /// What D keeps for one lane, and its state between the rounds. One round asks for the first chunk, every chunk has one
-/// for its answers, and so has the multiplexer.
+/// for its answers, and so have the multiplexer and the extension.
 struct DeveloperLane<'a, W> {
     common: &'a Common<'a>,
     range: Range<usize>,
-    /// The shares of the values, unless `y` has them.
+    /// The shares of the values, unless `out` has them.
     input: Option<&'a [u32]>,
-    y: &'a mut [u32],
+    /// The shares of what is compared with zero; after the multiplexer, of the results before the extension.
+    y: &'a mut [W],
+    /// The shares of the results.
+    out: &'a mut [u32],
     /// After the last chunk, the sign bit masked by H, and above it the bit that H got.
     picks: Vec<&'a mut [u8]>,
     difference: &'a mut [W],
     w: &'a mut [W],
     tau: &'a mut [W],
+    /// D's choices in the extension, which become the bits that H gets, and what D keeps besides.
+    extension: Option<(&'a mut [u8], &'a mut [W])>,
 }
 
-impl<W: Word> Compares for DeveloperRelu<W> {
+impl<W: Room> Compares for DeveloperRelu<W> {
     fn prepare(&mut self, off: &mut DeveloperOffline<'_>) -> Result<(), ProtocolError> {
-        stripes(self.w.len()).try_for_each(|at| self.prepare_stripe(off, at))
+        stripes(self.w.len()).try_for_each(|at| self.prepare_stripe(off, at))?;
+        match &mut self.extension {
+            Some(extension) => extension.prepare(off),
+            None => Ok(()),
+        }
     }
 
     fn evaluate(
         &mut self,
         on: &mut Online<'_>,
         input: Option<&[u32]>,
-        y: &mut [u32],
+        out: &mut [u32],
         channels: &Channels<'_>,
     ) -> Result<(), ProtocolError> {
         let chunks = self.chunks.clone();
@@ -58,11 +71,16 @@ impl<W: Word> Compares for DeveloperRelu<W> {
             top: self.top,
             centre: self.centre,
             out_bits: self.out_bits,
+            extension: self.extension.as_ref().map(|to| to.truncation),
         };
-        let lanes = self.lanes(&common, input, y);
-        on.exchange(lanes, chunks.len() + 2)?;
+        let rounds = chunks.len() + 2 + usize::from(common.extension.is_some());
+        let mut kept = take(W::room(on.kept));
+        let y = kept.room(out.len());
+        on.exchange(self.lanes(&common, input, y, out), rounds)?;
+        *W::room(on.kept) = kept;
         debug_assert!(self.picks.iter().all(Secret::is_wiped));
         debug_assert!([&self.w, &self.tau, &self.difference].map(Secret::is_wiped) == [true; 3]);
+        debug_assert!((self.extension.iter()).all(|to| to.choices.is_wiped() && to.w.is_wiped()));
         Ok(())
     }
 }
@@ -72,20 +90,27 @@ impl<W: Word> DeveloperRelu<W> {
         &'a mut self,
         common: &'a Common<'a>,
         input: Option<&'a [u32]>,
-        y: &'a mut [u32],
+        y: &'a mut [W],
+        out: &'a mut [u32],
     ) -> impl Iterator<Item = DeveloperLane<'a, W>> + Send {
         let lanes = Lanes::new(y.len());
         let of_product = (lanes.of_mut(&mut self.difference))
             .zip(lanes.of_mut(&mut self.w))
             .zip(lanes.of_mut(&mut self.tau));
-        (lanes.ranges().zip(lanes.of_mut(y)))
+        let mut extension = self.extension.as_mut().map(|to| {
+            let choices = lanes.of_mut(&mut to.choices);
+            choices.zip(lanes.of_mut(&mut to.w))
+        });
+        (lanes.ranges().zip(lanes.of_mut(y).zip(lanes.of_mut(out))))
             .zip(lanes.of_all(&mut self.picks).zip(of_product))
             .map(
-                move |((range, y), (picks, ((difference, w), tau)))| DeveloperLane {
+                move |((range, (y, out)), (picks, ((difference, w), tau)))| DeveloperLane {
                     common,
                     input: input.map(|input| &input[range.clone()]),
                     range,
                     y,
+                    out,
+                    extension: extension.as_mut().and_then(Iterator::next),
                     picks,
                     difference,
                     w,
@@ -101,6 +126,11 @@ impl Common<'_> {
         self.chunks.get(round.checked_sub(1)?).copied()
     }
 
+    /// The round in which the multiplexer's answers come.
+    fn multiplexed(&self) -> usize {
+        self.chunks.len() + 1
+    }
+
     /// The chunk that is asked for in a round.
     fn asked(&self, round: usize) -> Option<Chunk> {
         self.chunks.get(round).copied()
@@ -112,8 +142,14 @@ impl<W: Word> Lane<W> for DeveloperLane<'_, W> {
         let (n, bits) = (self.y.len(), self.common.out_bits);
         match self.common.answered(round) {
             Some(chunk) => Some((Kind::ChunkTables, wire::tables_len(n, chunk.entries()))),
-            None if round > 0 => Some((Kind::MuxAnswer, wire::words_len(n, bits))),
-            None => None,
+            None if round == 0 => None,
+            None if round == self.common.multiplexed() => {
+                Some((Kind::MuxAnswer, wire::words_len(n, bits)))
+            }
+            None => {
+                let bits = self.common.extension?.ot_bits();
+                Some((Kind::TruncateAnswer, wire::words_len(n, bits)))
+            }
         }
     }
 
@@ -130,7 +166,10 @@ impl<W: Word> Lane<W> for DeveloperLane<'_, W> {
                 self.advance(round, (chunk, next), received, answer, scratch);
             }
             (Some(last), None) => self.request(last, received, answer, scratch),
-            (None, None) => self.finish(received, scratch)?,
+            (None, None) if round == self.common.multiplexed() => {
+                self.finish(received, answer, scratch)?;
+            }
+            (None, None) => self.extend(received, scratch)?,
         }
         Ok(())
     }
@@ -139,7 +178,10 @@ impl<W: Word> Lane<W> for DeveloperLane<'_, W> {
         match (self.common.answered(round), self.common.asked(round)) {
             (_, Some(_)) => Some(Kind::ChunkIndices),
             (Some(_), None) => Some(Kind::MuxRequest),
-            (None, None) => None,
+            (None, None) => {
+                let extended = round == self.common.multiplexed() && self.extension.is_some();
+                extended.then_some(Kind::TruncateRequest)
+            }
         }
     }
 }
@@ -150,13 +192,11 @@ impl<W: Word> DeveloperLane<'_, W> {
         let (common, deltas) = (self.common, &mut scratch.bytes);
         let carry = &mut scratch.bits;
         carry.fill(0);
-        let blocks = blocks(&self.range, self.y).zip(self.picks[0].chunks_mut(STEP));
-        for ((range, y), picks) in blocks {
-            if let Some(input) = self.input {
-                let start = range.start - self.range.start;
-                y.copy_from_slice(&input[start..start + range.len()]);
-            }
-            common.channels.shift(&range, y);
+        let input = self.input.unwrap_or(self.out);
+        let blocks = (blocks(&self.range).zip(input.chunks(STEP)))
+            .zip(self.y.chunks_mut(STEP).zip(self.picks[0].chunks_mut(STEP)));
+        for ((range, input), (y, picks)) in blocks {
+            common.channels.shift(&range, input, y);
             ask(first, y, common.centre, carry, picks, deltas, indices);
         }
     }
@@ -200,7 +240,7 @@ impl<W: Word> DeveloperLane<'_, W> {
         } = *self.common;
         let mask = ring_mask(out_bits);
         let picks = self.picks[self.common.chunks.len() - 1].chunks_mut(STEP);
-        let blocks = blocks(&self.range, self.y)
+        let blocks = (blocks(&self.range).zip(self.y.chunks(STEP)))
             .zip(received.chunks(wire::tables_len(STEP, last.entries())))
             .zip(picks.zip(self.difference.chunks_mut(STEP)));
         for (((range, y), answers), (picks, difference)) in blocks {
@@ -213,8 +253,9 @@ impl<W: Word> DeveloperLane<'_, W> {
             widened(
                 #[inline(always)]
                 || {
-                    for (beta, &y) in beta.iter_mut().zip(&*y) {
-                        *beta ^= 1 ^ (y.wrapping_add(centre) >> top & 1) as u8;
+                    let centre = W::of(centre);
+                    for (beta, &y) in beta.iter_mut().zip(y) {
+                        *beta ^= 1 ^ y.plus(centre).byte(top) & 1;
                     }
                     carry::leave_choices(picks);
                     mux::request(beta, y, picks, difference, mask, flips, words);
@@ -228,21 +269,32 @@ impl<W: Word> DeveloperLane<'_, W> {
         }
     }
 
-    /// The multiplexer's answers; `y` becomes D's shares of the results.
-    fn finish(&mut self, received: &[u8], scratch: &mut Scratch<W>) -> Result<(), ProtocolError> {
+    /// The multiplexer's answers, and the request of the extension if there is one.
+    fn finish(
+        &mut self,
+        received: &[u8],
+        request: &mut Vec<u8>,
+        scratch: &mut Scratch<W>,
+    ) -> Result<(), ProtocolError> {
         let bits = self.common.out_bits;
         let mask = ring_mask(bits);
         let signs = &mut self.picks[self.common.chunks.len() - 1];
+        let mut choices = (self.extension.as_mut()).map(|(choices, _)| choices.chunks_mut(STEP));
         let blocks = (self.y.chunks_mut(STEP).zip(signs.chunks_mut(STEP)))
             .zip(received.chunks(wire::words_len(STEP, bits)))
-            .zip(self.w.chunks_mut(STEP).zip(self.tau.chunks_mut(STEP)));
-        for (((y, signs), answers), (w, tau)) in blocks {
+            .zip(self.w.chunks_mut(STEP).zip(self.tau.chunks_mut(STEP)))
+            .zip(self.out.chunks_mut(STEP));
+        for ((((y, signs), answers), (w, tau)), out) in blocks {
             prefetch_next(w);
             prefetch_next(tau);
             let n = y.len();
             let (beta, flips) = (&mut scratch.bits[..n], &mut scratch.bytes[..n]);
             let words = &mut scratch.words[..n];
             wire::get_words(answers, bits, words)?;
+            let extension = self
+                .common
+                .extension
+                .zip(choices.as_mut().and_then(Iterator::next));
             widened(
                 #[inline(always)]
                 || {
@@ -250,6 +302,14 @@ impl<W: Word> DeveloperLane<'_, W> {
                         (*beta, *flip) = (sign & 1, sign >> 1);
                     }
                     mux::finish(beta, flips, w, tau, mask, words, y);
+                    if let Some((truncation, choices)) = extension {
+                        truncation.offset(y);
+                        truncation.request(y, choices);
+                        wire::put_bits(choices, request);
+                    } else {
+                        widen(y, out);
+                        wipe(y);
+                    }
                 },
             );
             wipe(signs);
@@ -258,23 +318,54 @@ impl<W: Word> DeveloperLane<'_, W> {
         }
         Ok(())
     }
+
+    /// The answers of the extension.
+    fn extend(&mut self, received: &[u8], scratch: &mut Scratch<W>) -> Result<(), ProtocolError> {
+        let (Some(truncation), Some((flips, w))) = (self.common.extension, &mut self.extension)
+        else {
+            return Ok(());
+        };
+        let bits = truncation.ot_bits();
+        let blocks = (self.y.chunks_mut(STEP).zip(self.out.chunks_mut(STEP)))
+            .zip(flips.chunks_mut(STEP).zip(w.chunks_mut(STEP)))
+            .zip(received.chunks(wire::words_len(STEP, bits)));
+        for (((y, out), (flips, w)), answers) in blocks {
+            prefetch_next(w);
+            let words = &mut scratch.words[..y.len()];
+            wire::get_words(answers, bits, words)?;
+            widened(
+                #[inline(always)]
+                || {
+                    widen(y, out);
+                    truncation.finish(out, flips, w, words);
+                },
+            );
+            wipe(y);
+            wipe(flips);
+            wipe(w);
+        }
+        Ok(())
+    }
 }
 
-/// The blocks of a lane, with their ranges of the vector.
-fn blocks<'a>(
-    range: &Range<usize>,
-    y: &'a mut [u32],
-) -> impl Iterator<Item = (Range<usize>, &'a mut [u32])> {
-    let starts = range.clone().step_by(STEP);
-    starts
-        .zip(y.chunks_mut(STEP))
-        .map(|(start, y)| (start..start + y.len(), y))
+/// Words as those of 32 bits.
+#[inline(always)]
+fn widen<W: Word>(words: &[W], wide: &mut [u32]) {
+    for (wide, word) in wide.iter_mut().zip(words) {
+        *wide = word.get();
+    }
+}
+
+/// The blocks of a lane, as ranges of the vector.
+fn blocks(range: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
+    let (end, starts) = (range.end, range.clone().step_by(STEP));
+    starts.map(move |start| start..end.min(start + STEP))
 }
 
 /// The masked indices into the tables of a chunk.
-fn ask(
+fn ask<W: Word>(
     chunk: Chunk,
-    y: &[u32],
+    y: &[W],
     centre: u32,
     carry: &[u8],
     picks: &mut [u8],
@@ -317,14 +408,16 @@ impl Channels<'_> {
         })
     }
 
-    fn shift(&self, range: &Range<usize>, y: &mut [u32]) {
+    /// What is compared with zero.
+    fn shift<W: Word>(&self, range: &Range<usize>, input: &[u32], y: &mut [W]) {
         for (channel, at) in self.parts(range) {
-            let (threshold, y) = (self.threshold[channel], &mut y[at]);
+            let (threshold, input) = (self.threshold[channel], &input[at.clone()]);
+            let y = &mut y[at];
             widened(
                 #[inline(always)]
                 || {
-                    for y in y {
-                        *y = y.wrapping_add(threshold);
+                    for (y, &input) in y.iter_mut().zip(input) {
+                        *y = W::of(input.wrapping_add(threshold));
                     }
                 },
             );
