@@ -72,17 +72,12 @@ fn exchanges(program: &Program, step: &Step) -> Vec<Exchange> {
         }
         Step::Relu(s) | Step::ReluClipped(s) => {
             let n = value(s.out).len();
-            let shape = |extension| relu::Shape {
-                window: s.window,
-                out_bits: s.product_bits(program),
-                extension,
-            };
-            let extension = s.extension(program);
+            let shape = relu::Shape::of_relu(s, program);
             if matches!(step, Step::Relu(_)) {
-                return vec![Exchange::Relu(shape(extension), n)];
+                return vec![Exchange::Relu(shape, n)];
             }
-            let extension = extension.map(|to| Exchange::Truncate(to, n));
-            let both = Exchange::Relu(shape(None), 2 * n);
+            let extension = shape.extension.map(|to| Exchange::Truncate(to, n));
+            let both = Exchange::Relu(shape.unextended(), 2 * n);
             [both].into_iter().chain(extension).collect()
         }
         Step::MaxPool(s) => {
@@ -92,16 +87,8 @@ fn exchanges(program: &Program, step: &Step) -> Vec<Exchange> {
                 let sizes = stage.rounds().map(|round| stage.comparisons(round));
                 sizes.collect::<Vec<_>>()
             });
-            rounds
-                .map(|n| {
-                    let shape = relu::Shape {
-                        window: s.window,
-                        out_bits: input.ring_bits,
-                        extension: None,
-                    };
-                    Exchange::Relu(shape, n)
-                })
-                .collect()
+            let shape = relu::Shape::of_pool(s, program);
+            rounds.map(|n| Exchange::Relu(shape, n)).collect()
         }
         _ => Vec::new(),
     }

@@ -362,14 +362,9 @@ impl Walk<'_> {
     ) -> Result<Vec<Box<dyn Answers>>, ProtocolError> {
         let program = self.plan.program();
         let target = self.choose(s.out, off.prg)?;
-        let bits = s.product_bits(program);
-        let (mask, n) = (ring_mask(bits), target.len());
+        let shape = relu::Shape::of_relu(s, program);
+        let (mask, n) = (ring_mask(shape.out_bits), target.len());
         let share = self.shares.get(s.input)?;
-        let shape = relu::Shape {
-            window: s.window,
-            out_bits: bits,
-            extension: s.extension(program),
-        };
         let answers = if clipped {
             let mut second = Secret::from(vec![0; n]);
             random::words(off.prg, mask, &mut second);
@@ -377,11 +372,8 @@ impl Walk<'_> {
             let first = first.map(|(&first, &second)| first.wrapping_add(second) & mask);
             let targets = Secret::from(first.chain(second.iter().copied()).collect::<Vec<_>>());
             let both = Secret::from([&share[..], &share[..]].concat());
-            let alone = relu::Shape {
-                extension: None,
-                ..shape
-            };
-            let mut answers = vec![relu::prepare_hospital(off, alone, &both, &targets)?];
+            let relus = relu::prepare_hospital(off, shape.unextended(), &both, &targets)?;
+            let mut answers = vec![relus];
             if let Some(extension) = shape.extension {
                 answers.push(truncate_flow::extend_hospital(off, extension, &target)?);
             }
@@ -400,11 +392,7 @@ impl Walk<'_> {
     ) -> Result<Vec<Box<dyn Answers>>, ProtocolError> {
         let input = self.plan.program().value(s.input);
         let mask = input.mask();
-        let shape = relu::Shape {
-            window: s.window,
-            out_bits: input.ring_bits,
-            extension: None,
-        };
+        let shape = relu::Shape::of_pool(s, self.plan.program());
         let mut source = Secret::copy(self.shares.get(s.input)?);
         let mut relus = Vec::new();
         for stage in max_pool::stages(input.shape, s) {

@@ -22,7 +22,7 @@ use crate::error::ProtocolError;
 use crate::lanes::Online;
 use crate::mux;
 use crate::ot::Engines;
-use crate::program::ring_mask;
+use crate::program::{MaxPool, Program, Relu, ring_mask};
 use crate::secret::Secret;
 use crate::truncate::Truncation;
 use crate::truncate_flow::{DeveloperTruncate, HospitalTruncate, Truncates};
@@ -50,6 +50,31 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
+    pub(crate) fn of_relu(step: &Relu, program: &Program) -> Self {
+        Self {
+            window: step.window,
+            out_bits: step.product_bits(program),
+            extension: step.extension(program),
+        }
+    }
+
+    /// That of the comparisons of a max-pool.
+    pub(crate) fn of_pool(step: &MaxPool, program: &Program) -> Self {
+        Self {
+            window: step.window,
+            out_bits: program.value(step.input).ring_bits,
+            extension: None,
+        }
+    }
+
+    /// The results stay in their ring.
+    pub(crate) fn unextended(self) -> Self {
+        Self {
+            extension: None,
+            ..self
+        }
+    }
+
     /// Bits of the largest ring element that is kept.
     fn product_bits(self) -> u32 {
         let extension = self.extension.map_or(0, Truncation::ot_bits);

@@ -303,6 +303,7 @@ impl<W: Word> DeveloperLane<'_, W> {
                     }
                     mux::finish(beta, flips, w, tau, mask, words, y);
                     if let Some((truncation, choices)) = extension {
+                        prefetch_next(choices);
                         truncation.offset(y);
                         truncation.request(y, choices);
                         wire::put_bits(choices, request);
