@@ -86,7 +86,6 @@ fn cases() -> impl Iterator<Item = Case> {
 }
 
 fn case(engine: OtEngine, text: &str) -> Case {
-    let program = Program::from_json(text).unwrap();
     let parameters = HashMap::from([
         ("stem".to_string(), linear(6 * 2 * 9, 6 * 6 * 5, 1)),
         ("block".to_string(), linear(6 * 3 * 9, 6, 2)),
@@ -106,6 +105,15 @@ fn case(engine: OtEngine, text: &str) -> Case {
             },
         ),
     ]);
+    with_parameters(engine, text, parameters)
+}
+
+fn with_parameters(
+    engine: OtEngine,
+    text: &str,
+    parameters: HashMap<String, StepParameters>,
+) -> Case {
+    let program = Program::from_json(text).unwrap();
     let parameters = Arc::new(Parameters::new(&program, parameters).unwrap());
     let plan = Arc::new(Plan::new(program).unwrap());
     let (hints, secrets) = make_hints(
@@ -486,6 +494,40 @@ fn a_repeated_message_never_passes_as_the_next_one() {
                     .any(|(a, b)| (a - b).abs() > 150_000);
                 assert!(differs || kind == Kind::Done, "{kind:?} was accepted twice");
             }
+        }
+    }
+}
+
+#[test]
+fn results_are_extended_by_more_bits_than_a_short_word_has() {
+    let text = r#"{"format":"blindread.program","version":1,
+     "values":[
+      {"shape":[1,4,4],"ring_bits":30},{"shape":[1,4,4],"ring_bits":30},{"shape":[1,4,4],"ring_bits":12},
+      {"shape":[1,4,4],"ring_bits":30}],
+     "steps":[
+      {"op":"input","name":"image","out":0},
+      {"op":"linear","name":"scale","in":0,"out":1,"kernel":[1,1],"stride":[1,1],"dilation":[1,1],"padding":[0,0,0,0],"groups":1},
+      {"op":"truncate","name":"scale:t","in":1,"out":2,"shift":12},
+      {"op":"relu","name":"relu","in":2,"out":3,"window":[0,11]},
+      {"op":"output","name":"positive","in":3}]}"#;
+    for engine in OtEngine::ALL {
+        let scale = StepParameters::Linear {
+            weights: vec![1 << 12],
+            bias: vec![0],
+        };
+        let relu = StepParameters::Relu {
+            threshold: vec![5],
+            flip: vec![false],
+        };
+        let parameters = HashMap::from([("scale".into(), scale), ("relu".into(), relu)]);
+        let case = with_parameters(engine, text, parameters);
+        let image = small(16, 900, 3);
+        let (outputs, developer) = run(&case, pair(), vec![image.clone()]);
+        developer.unwrap();
+        let got = &outputs[0].as_ref().unwrap()[0];
+        for (got, x) in got.iter().zip(image) {
+            let expected = i64::from(x + 5).max(0);
+            assert!((got - expected).abs() <= 2, "{x}: {got}");
         }
     }
 }
