@@ -527,7 +527,8 @@ fn results_are_extended_by_more_bits_than_a_short_word_has() {
         let got = &outputs[0].as_ref().unwrap()[0];
         for (got, x) in got.iter().zip(image) {
             let expected = i64::from(x + 5).max(0);
-            assert!((got - expected).abs() <= 2, "{x}: {got}");
+            // rounding of the input, noise, and two floors
+            assert!((got - expected).abs() <= 8, "{x}: {got}");
         }
     }
 }
