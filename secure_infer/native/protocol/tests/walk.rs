@@ -5,19 +5,17 @@
 mod common;
 #[path = "common/convolution.rs"]
 mod convolution;
+#[path = "common/session.rs"]
+mod session;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::thread;
 
-use blindread_lattice::Prg;
 use blindread_protocol::channel::{ChannelError, Kind};
-use blindread_protocol::{
-    OtEngine, Parameters, Plan, Program, ProtocolError, SessionOptions, StepParameters, Workers,
-    developer, hospital, make_hints,
-};
+use blindread_protocol::{OtEngine, ProtocolError, StepParameters, developer, hospital};
 use common::{MemoryChannel, Tamper, pair};
 use convolution::conv;
+use session::{Case, Outputs, entropy, options, run, small, with_parameters};
 
 /// Every operation once: stem, pooling, thresholds, residual, clipped ReLU, concatenation, head.
 const PROGRAM: &str = r#"{"format":"blindread.program","version":1,
@@ -44,22 +42,6 @@ const PROGRAM: &str = r#"{"format":"blindread.program","version":1,
   {"op":"linear","name":"head","in":12,"out":13,"kernel":[1,1],"stride":[1,1],"dilation":[1,1],"padding":[0,0,0,0],"groups":1},
   {"op":"output","name":"features","in":9},
   {"op":"output","name":"logits","in":13}]}"#;
-
-struct Case {
-    engine: OtEngine,
-    plan: Arc<Plan>,
-    parameters: Arc<Parameters>,
-    hints: Arc<Vec<u8>>,
-    secrets: Arc<Vec<u8>>,
-}
-
-fn small(n: usize, span: i32, seed: i32) -> Vec<i32> {
-    (0..n as i32)
-        .map(|i| {
-            (i.wrapping_mul(7919).wrapping_add(seed * 104_729) >> 3).rem_euclid(2 * span + 1) - span
-        })
-        .collect()
-}
 
 fn linear(weights: usize, bias: usize, seed: i32) -> StepParameters {
     StepParameters::Linear {
@@ -106,103 +88,6 @@ fn case(engine: OtEngine, text: &str) -> Case {
         ),
     ]);
     with_parameters(engine, text, parameters)
-}
-
-fn with_parameters(
-    engine: OtEngine,
-    text: &str,
-    parameters: HashMap<String, StepParameters>,
-) -> Case {
-    let program = Program::from_json(text).unwrap();
-    let parameters = Arc::new(Parameters::new(&program, parameters).unwrap());
-    let plan = Arc::new(Plan::new(program).unwrap());
-    let (hints, secrets) = make_hints(
-        &plan,
-        &parameters,
-        &[7; 32],
-        &mut Prg::from_seed(&entropy()),
-        1,
-    )
-    .unwrap();
-    Case {
-        engine,
-        plan,
-        parameters,
-        hints: Arc::new(hints),
-        secrets: Arc::new(secrets),
-    }
-}
-
-fn options(engine: OtEngine) -> SessionOptions {
-    SessionOptions {
-        id: [9; 32],
-        engine,
-        workers: Workers::one(),
-    }
-}
-
-fn entropy() -> [u8; 32] {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).unwrap();
-    bytes
-}
-
-type Outputs = Result<Vec<Vec<i64>>, ProtocolError>;
-
-fn run(
-    case: &Case,
-    (mut h, mut d): (MemoryChannel, MemoryChannel),
-    images: Vec<Vec<i32>>,
-) -> (Vec<Outputs>, Result<(), ProtocolError>) {
-    let (plan, parameters, secrets) = (
-        case.plan.clone(),
-        case.parameters.clone(),
-        case.secrets.clone(),
-    );
-    let count = images.len();
-    let engine = case.engine;
-    let developer = thread::spawn(move || {
-        let mut session = developer::Session::setup(
-            &mut d,
-            plan,
-            parameters,
-            secrets,
-            options(engine),
-            entropy(),
-        )?;
-        for id in 0..count {
-            let ticket = session.prepare(&mut d, id as u64, entropy())?;
-            session.infer(&mut d, ticket, 0.0, entropy())?;
-        }
-        Ok(())
-    });
-    let setup = hospital::Session::setup(
-        &mut h,
-        case.plan.clone(),
-        case.hints.clone(),
-        [7; 32],
-        options(case.engine),
-        entropy(),
-    );
-    let outputs = match setup {
-        Err(error) => vec![Err(error)],
-        Ok(mut session) => {
-            let mut outputs = Vec::new();
-            for (id, image) in images.iter().enumerate() {
-                let result = session
-                    .prepare(&mut h, id as u64, entropy())
-                    .and_then(|ticket| session.infer(&mut h, ticket, image));
-                let failed = result.is_err();
-                outputs.push(result);
-                if failed {
-                    break;
-                }
-            }
-            outputs
-        }
-    };
-    drop(h);
-    (outputs, developer.join().unwrap())
 }
 
 /// Plain evaluation in floating-point-free arithmetic; returns (features, logits).
@@ -494,41 +379,6 @@ fn a_repeated_message_never_passes_as_the_next_one() {
                     .any(|(a, b)| (a - b).abs() > 150_000);
                 assert!(differs || kind == Kind::Done, "{kind:?} was accepted twice");
             }
-        }
-    }
-}
-
-#[test]
-fn results_are_extended_by_more_bits_than_a_short_word_has() {
-    let text = r#"{"format":"blindread.program","version":1,
-     "values":[
-      {"shape":[1,4,4],"ring_bits":30},{"shape":[1,4,4],"ring_bits":30},{"shape":[1,4,4],"ring_bits":12},
-      {"shape":[1,4,4],"ring_bits":30}],
-     "steps":[
-      {"op":"input","name":"image","out":0},
-      {"op":"linear","name":"scale","in":0,"out":1,"kernel":[1,1],"stride":[1,1],"dilation":[1,1],"padding":[0,0,0,0],"groups":1},
-      {"op":"truncate","name":"scale:t","in":1,"out":2,"shift":12},
-      {"op":"relu","name":"relu","in":2,"out":3,"window":[0,11]},
-      {"op":"output","name":"positive","in":3}]}"#;
-    for engine in OtEngine::ALL {
-        let scale = StepParameters::Linear {
-            weights: vec![1 << 12],
-            bias: vec![0],
-        };
-        let relu = StepParameters::Relu {
-            threshold: vec![5],
-            flip: vec![false],
-        };
-        let parameters = HashMap::from([("scale".into(), scale), ("relu".into(), relu)]);
-        let case = with_parameters(engine, text, parameters);
-        let image = small(16, 900, 3);
-        let (outputs, developer) = run(&case, pair(), vec![image.clone()]);
-        developer.unwrap();
-        let got = &outputs[0].as_ref().unwrap()[0];
-        for (got, x) in got.iter().zip(image) {
-            let expected = i64::from(x + 5).max(0);
-            // rounding of the input, noise, and two floors
-            assert!((got - expected).abs() <= 8, "{x}: {got}");
         }
     }
 }
