@@ -1,7 +1,7 @@
 //! ReLU on shares: the sign by [`crate::carry`], then the product by [`crate::mux`].
 //!
 //! Function: D learns z = b * y - r', b = \[y >= 0\] xor flip, for y = y_H + y_D mod 2^ell and H's r'. Where the result
-//! belongs into a larger ring, [`crate::truncate`] extends it in two more rounds of the same lanes.
+//! belongs into a larger ring, [`crate::truncate`] extends it in one more round of the same lanes.
 //! Requires: |y| < 2^(k-1) - 2^m for the window [m, k). Error: y or 0 for the other,
 //! only where -2^(m-1) <= y < 2^(m-1).
 //! Rounds: one per chunk and one. Bits online for [3, 11) and ell' = 12: 65; offline: one 1-of-16 OT
@@ -261,21 +261,16 @@ pub(crate) fn prepare_developer(
 
 impl<W: Word> HospitalRelu<W> {
     fn new(shape: Shape, n: usize) -> Self {
-        let Shape {
-            window,
-            out_bits,
-            extension,
-        } = shape;
-        let chunks = carry::chunks(window);
+        let chunks = carry::chunks(shape.window);
         Self {
-            window,
+            window: shape.window,
             codes: chunks.iter().map(|_| Secret::new(n)).collect(),
             pads: chunks.iter().map(|_| Secret::new(n)).collect(),
             chunks,
             zero: Secret::new(n),
             one: Secret::new(n),
-            out_bits,
-            extension: extension.map(|to| HospitalTruncate::new(to, n)),
+            out_bits: shape.out_bits,
+            extension: shape.extension.map(|to| HospitalTruncate::new(to, n)),
         }
     }
 
@@ -402,22 +397,17 @@ pub(crate) fn block_for_all<W: Word>(workers: &Workers) -> Vec<Vec<W>> {
 
 impl<W: Word> DeveloperRelu<W> {
     fn new(shape: Shape, n: usize) -> Self {
-        let Shape {
-            window,
-            out_bits,
-            extension,
-        } = shape;
-        let chunks = carry::chunks(window);
+        let chunks = carry::chunks(shape.window);
         Self {
             picks: chunks.iter().map(|_| Secret::new(n)).collect(),
             chunks,
-            top: window[1] - 1,
-            centre: carry::centre(window),
+            top: shape.window[1] - 1,
+            centre: carry::centre(shape.window),
             w: Secret::new(n),
             tau: Secret::new(n),
             difference: Secret::new(n),
-            out_bits,
-            extension: extension.map(|to| DeveloperTruncate::new(to, n)),
+            out_bits: shape.out_bits,
+            extension: shape.extension.map(|to| DeveloperTruncate::new(to, n)),
         }
     }
 

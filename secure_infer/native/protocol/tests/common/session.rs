@@ -12,6 +12,7 @@ use blindread_protocol::{
 
 use crate::common::MemoryChannel;
 
+/// A program with its parameters, and the engine that it runs under.
 pub struct Case {
     pub engine: OtEngine,
     pub plan: Arc<Plan>,
@@ -20,6 +21,7 @@ pub struct Case {
     pub secrets: Arc<Vec<u8>>,
 }
 
+/// `n` numbers of at most `span`.
 pub fn small(n: usize, span: i32, seed: i32) -> Vec<i32> {
     (0..n as i32)
         .map(|i| {
@@ -69,6 +71,7 @@ pub fn entropy() -> [u8; 32] {
 
 pub type Outputs = Result<Vec<Vec<i64>>, ProtocolError>;
 
+/// What the hospital learns of each image, and how the developer's sessions ended.
 pub fn run(
     case: &Case,
     (mut h, mut d): (MemoryChannel, MemoryChannel),
