@@ -16,8 +16,9 @@ from secure_infer.runtime.steps import Linear, MaxPool, Relu, ReluClipped, Step,
 OFFLINE_STRIPE: Final = 1 << 17
 """Elements whose offline messages are exchanged together."""
 LANES_UNDER_WAY: Final = 16
+LANES_TOGETHER: Final = 8
 LARGEST_LANE: Final = 1 << 16
-SMALLEST_LANE: Final = 1 << 12
+SMALLEST_LANE: Final = 1 << 11
 POLYNOMIAL: Final = 2048
 """Coefficients of a polynomial, N."""
 FIRST_CHUNK_BITS: Final = 4
@@ -81,7 +82,15 @@ def groups(length: int) -> int:
 
 
 def _lane(length: int) -> int:
-    return min(max(-(-(length // 8) // 64) * 64, SMALLEST_LANE), LARGEST_LANE)
+    if length < LANES_TOGETHER * SMALLEST_LANE:
+        count = 1 << max(length // SMALLEST_LANE, 1).bit_length() - 1
+    else:
+        count = _multiple(-(-length // LARGEST_LANE), LANES_TOGETHER)
+    return _multiple(max(-(-length // count), 1), 64)
+
+
+def _multiple(number: int, of: int) -> int:
+    return -(-number // of) * of
 
 
 def _pool_vectors(program: Program, step: MaxPool) -> tuple[int, ...]:

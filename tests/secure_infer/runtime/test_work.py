@@ -117,5 +117,5 @@ def test_small_maps_share_a_polynomial_and_strides_are_taken_out_first() -> None
 
 def test_long_vectors_are_cut_as_the_core_does() -> None:
     assert stripes(300_000) == [131072, 131072, 37856]
-    assert [lanes(n) for n in (1, 4096, 4097, 65536, 100_000, 600_000)] == [1, 1, 2, 8, 8, 10]
+    assert [lanes(n) for n in (1, 2048, 8191, 12_800, 65536, 600_000)] == [1, 1, 2, 4, 8, 16]
     assert [groups(n) for n in (1, 100_000, 1 << 20, (1 << 20) + 1, 1_600_000)] == [1, 1, 1, 2, 2]

@@ -48,7 +48,7 @@ pub use cancel::Cancel;
 pub use error::LinkError;
 
 /// The version of messages and protocol; both parties must have the same.
-pub const PROTOCOL_VERSION: u16 = 7;
+pub const PROTOCOL_VERSION: u16 = 8;
 
 /// 32 fresh bytes of the operating system's generator, wiped when dropped.
 fn entropy() -> Result<zeroize::Zeroizing<[u8; 32]>, LinkError> {

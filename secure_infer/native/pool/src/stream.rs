@@ -55,11 +55,18 @@ struct Pass<T> {
     item: T,
 }
 
+impl<T> Pass<T> {
+    /// The first; in a place of its own, since it is handed from thread to thread.
+    fn new(item: T) -> Box<Self> {
+        Box::new(Self { round: 0, item })
+    }
+}
+
 /// A pass that was begun: its number, and who works on it.
 struct Turn<T> {
     number: usize,
     thread: usize,
-    pass: Pass<T>,
+    pass: Box<Pass<T>>,
 }
 
 /// What a thread does next.
@@ -76,7 +83,7 @@ struct Turns<'c, C: ?Sized, I: Iterator<Item: Rounds<C>>> {
     context: &'c mut C,
     kept: &'c mut [<I::Item as Rounds<C>>::Kept],
     items: I,
-    waiting: VecDeque<Pass<I::Item>>,
+    waiting: VecDeque<Box<Pass<I::Item>>>,
     /// How often an item was ended.
     ended: usize,
     /// What was begun since, in order; what has been worked on waits there for what was begun earlier.
@@ -106,7 +113,7 @@ where
         together: usize,
     ) -> Self {
         let first = items.by_ref().take(together);
-        let waiting = first.map(|item| Pass { round: 0, item }).collect();
+        let waiting = first.map(Pass::new).collect();
         Self {
             rounds,
             context,
@@ -175,7 +182,7 @@ where
                 self.unsent -= 1;
                 self.waiting.push_back(pass);
             } else if let Some(item) = self.items.next() {
-                self.waiting.push_back(Pass { round: 0, item });
+                self.waiting.push_back(Pass::new(item));
             }
         }
     }

@@ -3,12 +3,13 @@
 //! `cargo run --release -p blindread-protocol --example threads -- program.json [softspoken|ferret] [threads] [rounds]`
 //! runs both parties once with fixed randomness and keeps what each received (4 GB for a large network with
 //! `softspoken`). Then it runs each party alone, with one thread and with several in turn, and prints its seconds per
-//! phase and kind of step (each the best of all rounds) and their ratio. What it would send is thrown away, and what it
-//! receives is copied from memory, which is counted: the connection is as fast as that. Last, as many parties of one
-//! thread as there are threads run at the same time, phase by phase: the ratio that they have is what the machine's
-//! memory leaves for threads that share nothing.
+//! phase and kind of step and their ratio. Every step counts with the best of all rounds: what a virtual machine takes
+//! away for a while is in some rounds only. What a party would send is thrown away, and what it receives is copied from
+//! memory, which is counted: the connection is as fast as that. Last, as many parties of one thread as there are threads
+//! run at the same time, phase by phase: the ratio that they have is what the machine's memory leaves for threads that
+//! share nothing.
 //!
-//! The ratios mean something on idle cores only.
+//! The ratios mean something on idle cores only, and of ten rounds or more.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -28,7 +29,7 @@ use std::time::Instant;
 
 use blindread_protocol::channel::{Channel, ChannelError, Kind, Phase};
 use blindread_protocol::program::StepId;
-use blindread_protocol::{Plan, SessionOptions, Workers, developer, hospital};
+use blindread_protocol::{SessionOptions, Workers, developer, hospital};
 use common::{MemoryChannel, pair};
 use support::{Model, model};
 
@@ -59,13 +60,12 @@ impl Channel for Recorder {
     }
 }
 
-/// Seconds per phase and kind of step.
-type Book = BTreeMap<(u8, &'static str), f64>;
+/// Seconds per phase and step.
+type Book = BTreeMap<(u8, StepId), f64>;
 
 /// Gives what was recorded, and books the time.
 struct Replay<'a> {
     messages: std::slice::Iter<'a, (Kind, Vec<u8>)>,
-    plan: &'a Plan,
     /// Where parties that run at the same time wait for each other before a phase.
     others: &'a Barrier,
     now: (Phase, StepId),
@@ -74,10 +74,9 @@ struct Replay<'a> {
 }
 
 impl<'a> Replay<'a> {
-    fn new(messages: &'a Messages, plan: &'a Plan, others: &'a Barrier) -> Self {
+    fn new(messages: &'a Messages, others: &'a Barrier) -> Self {
         Self {
             messages: messages.iter(),
-            plan,
             others,
             now: (Phase::Setup, 0),
             since: Instant::now(),
@@ -87,10 +86,8 @@ impl<'a> Replay<'a> {
 
     fn book(&mut self) {
         let seconds = self.since.elapsed().as_secs_f64();
-        let (phase, step) = (self.now.0 as u8, &self.plan.program().steps()[self.now.1]);
-        for part in [step.kind_name(), "total"] {
-            *self.book.entry((phase, part)).or_default() += seconds;
-        }
+        let now = (self.now.0 as u8, self.now.1);
+        *self.book.entry(now).or_default() += seconds;
         self.since = Instant::now();
     }
 }
@@ -165,39 +162,48 @@ fn developer(ch: &mut dyn Channel, model: &Model, workers: &Workers) {
 
 type Party = fn(&mut dyn Channel, &Model, &Workers);
 
-/// The seconds of the slowest of `parties` that run at the same time, with so many threads each.
+/// The mean seconds of `parties` that run at the same time, with so many threads each.
 fn run(party: Party, messages: &Messages, model: &Model, parties: usize, threads: usize) -> Book {
     let others = Barrier::new(parties);
     let one = || {
         let workers = Workers::new(threads).expect("threads");
-        let mut replay = Replay::new(messages, &model.plan, &others);
+        let mut replay = Replay::new(messages, &others);
         party(&mut replay, model, &workers);
         replay.book
     };
     thread::scope(|scope| {
         let all: Vec<_> = (0..parties).map(|_| scope.spawn(one)).collect();
-        let mut slowest = Book::new();
-        for (part, seconds) in all.into_iter().flat_map(|one| one.join().expect("a party")) {
-            let slower = slowest.entry(part).or_default();
-            *slower = seconds.max(*slower);
+        let mut mean = Book::new();
+        for (step, seconds) in all.into_iter().flat_map(|one| one.join().expect("a party")) {
+            *mean.entry(step).or_default() += seconds / parties as f64;
         }
-        slowest
+        mean
     })
 }
 
-/// Best seconds, for one thread, for several, and for as many parties.
+/// The seconds of every step's best round, for one thread, for several, and for as many parties.
 fn measure(party: Party, messages: &Messages, model: &Model, threads: usize, rounds: usize) {
     let mut best: BTreeMap<_, [f64; 3]> = BTreeMap::new();
     for _ in 0..rounds {
         for (at, (parties, threads)) in [(1, 1), (1, threads), (threads, 1)].into_iter().enumerate()
         {
-            for (part, seconds) in run(party, messages, model, parties, threads) {
-                let best = &mut best.entry(part).or_insert([f64::INFINITY; 3])[at];
+            for (step, seconds) in run(party, messages, model, parties, threads) {
+                let best = &mut best.entry(step).or_insert([f64::INFINITY; 3])[at];
                 *best = best.min(seconds);
             }
         }
     }
-    for ((phase, part), [one, several, crowd]) in best {
+    let mut sums: BTreeMap<_, [f64; 3]> = BTreeMap::new();
+    for ((phase, step), seconds) in best {
+        let kind = model.plan.program().steps()[step].kind_name();
+        for part in [kind, "total"] {
+            let sum = sums.entry((phase, part)).or_default();
+            for (sum, seconds) in sum.iter_mut().zip(seconds) {
+                *sum += seconds;
+            }
+        }
+    }
+    for ((phase, part), [one, several, crowd]) in sums {
         let phase = ["setup", "offline", "online"][usize::from(phase)];
         let (ratio, ceiling) = (one / several, threads as f64 * one / crowd);
         println!(
@@ -213,7 +219,7 @@ fn main() {
             .nth(at)
             .map(|n| n.parse().expect("a number"))
     };
-    let (threads, rounds) = (number(3).unwrap_or(2), number(4).unwrap_or(3));
+    let (threads, rounds) = (number(3).unwrap_or(2), number(4).unwrap_or(10));
     let model = model();
     let (h, d) = pair();
     let record = |inner, party: Party| {

@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::slice::ChunksMut;
 
 use blindread_pool::{Rounds, Workers};
-use blindread_ring::Word;
+use blindread_ring::{Word, prefetch_next};
 
 use crate::channel::{Channel, Kind};
 use crate::error::ProtocolError;
@@ -22,11 +22,13 @@ use crate::secret::Secret;
 
 /// Lanes under way together.
 const DEPTH: usize = 16;
-/// Elements of a lane, at most: what the rounds keep in between stays in the second-level cache, and a thread that goes
-/// on with another lane begins anew with what it reads ahead.
+/// Lanes of a vector, or a multiple of that, so that a lane comes back to the thread that it was with, in whose caches
+/// is what it keeps, as long as threads take turns.
+const TOGETHER: usize = 8;
+/// Elements of a lane, at most: what the rounds keep in between stays in the second-level cache.
 const LARGEST: usize = 1 << 16;
 /// Elements of a lane, at least, so that small vectors are not cut into tiny messages.
-const SMALLEST: usize = 1 << 12;
+const SMALLEST: usize = 1 << 11;
 /// Elements that are worked on together, so that what they need in between stays in the first-level cache: a multiple
 /// of 64, so that they begin and end with whole bytes of a message.
 pub(crate) const STEP: usize = 1 << 10;
@@ -46,29 +48,51 @@ const APART: usize = 128;
 
 /// Work space of one thread: one block.
 #[repr(align(128))]
-pub(crate) struct Scratch<W> {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) bits: Vec<u8>,
-    pub(crate) tables: Vec<u16>,
-    pub(crate) words: Vec<W>,
+pub(crate) struct Scratch<W: Word> {
+    pub(crate) bytes: Secret<u8>,
+    pub(crate) bits: Secret<u8>,
+    pub(crate) tables: Secret<u16>,
+    pub(crate) words: Secret<W>,
+    /// How many threads work besides.
+    others: usize,
 }
 
 impl<W: Word> Scratch<W> {
-    fn new() -> Self {
+    fn new(threads: usize) -> Self {
         Self {
             bytes: block(),
             bits: block(),
             tables: block(),
             words: block(),
+            others: threads - 1,
         }
+    }
+
+    /// For every block of a lane of `n` elements.
+    pub(crate) fn ahead(&self, n: usize) -> impl Iterator<Item = ReadAhead> + use<W> {
+        let (blocks, others) = (n.div_ceil(STEP), n * self.others);
+        (1..=blocks).map(move |block| ReadAhead(if block == blocks { others } else { 0 }))
+    }
+}
+
+/// What a thread reads ahead: what comes behind a block, but for so many elements. Behind a lane comes what the other
+/// threads work on, and then what this one takes next.
+#[derive(Clone, Copy)]
+pub(crate) struct ReadAhead(usize);
+
+impl ReadAhead {
+    /// Asks for what is needed after a block of a vector.
+    #[inline(always)]
+    pub(crate) fn of<T>(self, block: &[T]) {
+        prefetch_next(block, self.0);
     }
 }
 
 /// A block, and behind it the room that keeps the next thread's apart.
-fn block<T: Clone + Default>() -> Vec<T> {
+fn block<T: Copy + Default + Send>() -> Secret<T> {
     let mut block = Vec::with_capacity(STEP + APART);
     block.resize(STEP, T::default());
-    block
+    block.into()
 }
 
 /// What an online step needs of its session.
@@ -83,31 +107,39 @@ pub(crate) struct Online<'a> {
 pub(crate) struct Kept {
     /// Of messages, of each thread: what it has used last is in its caches.
     messages: Vec<Vec<Vec<u8>>>,
-    /// Of what the lanes of a vector keep between their rounds, in the smallest type that holds it.
-    short: Secret<u16>,
-    long: Secret<u32>,
+    short: Memory<u16>,
+    long: Memory<u32>,
+}
+
+/// Memory for vectors whose elements fit into a type.
+#[derive(Default)]
+pub(crate) struct Memory<W: Word> {
+    /// What the lanes of a vector keep between their rounds.
+    pub(crate) values: Secret<W>,
+    /// Of every thread.
+    scratch: Vec<Scratch<W>>,
 }
 
 /// A type of which there is memory.
 pub(crate) trait Room: Word {
     /// It.
-    fn room(kept: &mut Kept) -> &mut Secret<Self>;
+    fn room(kept: &mut Kept) -> &mut Memory<Self>;
 }
 
 impl Room for u16 {
-    fn room(kept: &mut Kept) -> &mut Secret<Self> {
+    fn room(kept: &mut Kept) -> &mut Memory<Self> {
         &mut kept.short
     }
 }
 
 impl Room for u32 {
-    fn room(kept: &mut Kept) -> &mut Secret<Self> {
+    fn room(kept: &mut Kept) -> &mut Memory<Self> {
         &mut kept.long
     }
 }
 
 /// One lane, and what a party does with it in each round of a protocol.
-pub(crate) trait Lane<W>: Send {
+pub(crate) trait Lane<W: Word>: Send {
     /// The message that a round begins with, if any: its kind and its bytes.
     fn receives(&self, round: usize) -> Option<(Kind, usize)>;
 
@@ -184,12 +216,14 @@ impl Online<'_> {
         rounds: usize,
     ) -> Result<(), ProtocolError>
     where
-        W: Word,
+        W: Room,
         L: Lane<W>,
     {
-        let (threads, kept) = (self.workers.threads(), &mut self.kept.messages);
+        let threads = self.workers.threads();
+        let mut scratch = take(&mut W::room(self.kept).scratch);
+        scratch.resize_with(threads, || Scratch::new(threads));
+        let kept = &mut self.kept.messages;
         kept.resize_with(threads, Vec::new);
-        let mut scratch: Vec<_> = (0..threads).map(|_| Scratch::new()).collect();
         let lanes = lanes.into_iter().map(|lane| Passing {
             lane,
             received: Vec::new(),
@@ -197,17 +231,24 @@ impl Online<'_> {
             words: PhantomData,
         });
         let own = (&mut scratch[..], &mut kept[..]);
-        self.workers
-            .stream(own, &mut *self.ch, lanes, rounds, DEPTH)
+        (self.workers).stream(own, &mut *self.ch, lanes, rounds, DEPTH)?;
+        W::room(self.kept).scratch = scratch;
+        Ok(())
     }
 }
 
 impl Lanes {
     /// Those of a vector of `n` elements.
     pub(crate) fn new(n: usize) -> Self {
+        let count = if n < TOGETHER * SMALLEST {
+            // as many as a power of two
+            1 << (n / SMALLEST).max(1).ilog2()
+        } else {
+            n.div_ceil(LARGEST).next_multiple_of(TOGETHER)
+        };
         Self {
             n,
-            lane: (n / 8).next_multiple_of(64).clamp(SMALLEST, LARGEST),
+            lane: n.div_ceil(count).next_multiple_of(64).max(64),
         }
     }
 
@@ -258,8 +299,8 @@ mod tests {
     /// The cost model counts the same numbers: `test_long_vectors_are_cut_as_the_core_does`.
     #[test]
     fn long_vectors_are_cut_as_costs_expect() {
-        let lengths = [1, 4096, 4097, 65_536, 100_000, 600_000];
+        let lengths = [1, 2048, 8191, 12_800, 65_536, 600_000];
         let counts = lengths.map(|n| Lanes::new(n).ranges().len());
-        assert_eq!((counts, DEPTH), ([1, 1, 2, 8, 8, 10], 16));
+        assert_eq!((counts, DEPTH), ([1, 1, 2, 4, 8, 16], 16));
     }
 }

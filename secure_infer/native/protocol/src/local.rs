@@ -46,7 +46,7 @@ pub(crate) fn join(input: &[u32], mask: u32, joined: &mut Vec<u32>) {
     joined.extend(input.iter().map(|&x| x & mask));
 }
 
-/// Adds shifted shares to `sum`.
+/// The sum of shifted shares.
 pub(crate) fn add(
     workers: &Workers,
     inputs: &[&[u32]],
@@ -57,6 +57,7 @@ pub(crate) fn add(
     workers.each(sum.chunks_mut(BLOCK).enumerate(), |(block, sum)| {
         for (part, sum) in sum.chunks_mut(PART).enumerate() {
             let start = block * BLOCK + part * PART;
+            sum.fill(0);
             for (input, &shift) in inputs.iter().zip(shifts) {
                 let input = &input[start..start + sum.len()];
                 widened(

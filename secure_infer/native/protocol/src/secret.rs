@@ -42,6 +42,11 @@ impl<T: Copy + Default + Send> Secret<T> {
         self.0.resize(len, T::default());
     }
 
+    /// Elements that there is memory for.
+    pub(crate) fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+
     /// The elements themselves, which nobody erases any more.
     pub(crate) fn take(mut self) -> Vec<T> {
         std::mem::take(&mut self.0)

@@ -15,9 +15,9 @@ pub(crate) struct Shares<'a> {
     plan: &'a Plan,
     workers: &'a Workers,
     shares: Vec<Option<Share>>,
-    /// Erased vectors that are used again, in the order in which they came: fresh memory costs as much as a pass over
-    /// it. The largest are kept.
-    spare: Vec<Vec<u32>>,
+    /// Vectors that are used again, in the order in which they came: fresh memory costs as much as a pass over it. The
+    /// largest are kept; the next use, or the end of the walk, erases what they hold.
+    spare: Vec<Share>,
 }
 
 /// Vectors kept for use again.
@@ -30,7 +30,7 @@ impl<'a> Shares<'a> {
             plan,
             workers,
             shares: plan.program().values().iter().map(|_| None).collect(),
-            spare,
+            spare: spare.into_iter().map(Share::from).collect(),
         }
     }
 
@@ -48,9 +48,10 @@ impl<'a> Shares<'a> {
         (0..SPARE).map(touched).collect()
     }
 
-    /// The erased vectors, for the next walk.
+    /// The vectors, erased, for the next walk.
     pub(crate) fn into_spare(self) -> Vec<Vec<u32>> {
-        self.spare
+        let spare = self.spare.into_iter();
+        spare.map(|share| share.erase(self.workers)).collect()
     }
 
     pub(crate) fn get(&self, id: ValueId) -> Result<&Share, ProtocolError> {
@@ -64,21 +65,23 @@ impl<'a> Shares<'a> {
         self.shares[id] = Some(share.into());
     }
 
-    /// A vector of `len` zeros.
+    /// A vector of `len` elements, whatever they are.
     pub(crate) fn fresh(&mut self, len: usize) -> Vec<u32> {
-        let fits = |vector: &Vec<u32>| (vector.capacity() < len, vector.capacity().abs_diff(len));
+        let fits = |vector: &Share| (vector.capacity() < len, vector.capacity().abs_diff(len));
         // the last one of those that fit as well is in the cache still
         let best = (0..self.spare.len())
             .rev()
             .min_by_key(|&index| fits(&self.spare[index]));
-        match best {
-            Some(index) if self.spare[index].capacity() >= len => {
-                let mut vector = self.spare.remove(index);
-                vector.resize(len, 0);
-                vector
-            }
-            _ => vec![0; len],
+        let mut vector = match best {
+            Some(index) if self.spare[index].capacity() >= len => self.spare.remove(index),
+            _ => Share::new(len),
+        };
+        vector.fit(len);
+        if cfg!(debug_assertions) {
+            // so that no test finds zeros
+            vector.fill(u32::MAX);
         }
+        vector.take()
     }
 
     /// Whether no step after `id` reads a value.
@@ -143,7 +146,7 @@ impl<'a> Shares<'a> {
         Ok(())
     }
 
-    /// Erases what no later step reads.
+    /// Sets the memory free of what no later step reads.
     pub(crate) fn retire(&mut self, id: StepId) {
         for value in self.plan.dead_after(id) {
             if let Some(share) = self.shares[value].take() {
@@ -152,14 +155,14 @@ impl<'a> Shares<'a> {
         }
     }
 
-    /// Erases a share, and keeps its memory.
+    /// Sets the memory of a share free.
     pub(crate) fn spare(&mut self, share: Share) {
-        self.spare.push(share.erase(self.workers));
+        self.spare.push(share);
         let smallest = (0..self.spare.len()).min_by_key(|&index| self.spare[index].capacity());
         if let Some(index) = smallest
             && self.spare.len() > SPARE
         {
-            self.spare.remove(index);
+            self.spare.remove(index).erase(self.workers);
         }
     }
 }

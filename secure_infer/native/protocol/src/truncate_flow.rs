@@ -1,11 +1,11 @@
 //! The messages of a truncation or an extension; see [`crate::truncate`] for the function and its security.
 
-use blindread_ring::{Word, prefetch_next, widened};
+use blindread_ring::{Word, widened};
 
 use crate::ahead::stripes;
 use crate::channel::Kind;
 use crate::error::ProtocolError;
-use crate::lanes::{Lane, Lanes, Online, STEP, Scratch};
+use crate::lanes::{Lane, Lanes, Online, Room, STEP, Scratch};
 use crate::mux;
 use crate::program::ring_mask;
 use crate::random;
@@ -172,7 +172,7 @@ pub(crate) struct HospitalLane<'a, W> {
     one: &'a mut [W],
 }
 
-impl<W: Word> Answers for HospitalTruncate<W> {
+impl<W: Room> Answers for HospitalTruncate<W> {
     /// See [`hospital`].
     fn prepare(
         &mut self,
@@ -317,7 +317,7 @@ struct DeveloperLane<'a, W> {
     w: &'a mut [W],
 }
 
-impl<W: Word> Truncates for DeveloperTruncate<W> {
+impl<W: Room> Truncates for DeveloperTruncate<W> {
     fn prepare(&mut self, off: &mut DeveloperOffline<'_>) -> Result<(), ProtocolError> {
         let bits = self.truncation.ot_bits();
         for at in stripes(self.w.len()) {
@@ -384,7 +384,7 @@ impl<W: Word> Lane<W> for DeveloperLane<'_, W> {
         if round > 0 {
             return self.finish(received, scratch);
         }
-        self.request(answer);
+        self.request(answer, scratch);
         Ok(())
     }
 
@@ -395,10 +395,12 @@ impl<W: Word> Lane<W> for DeveloperLane<'_, W> {
 
 impl<W: Word> DeveloperLane<'_, W> {
     /// The request for H.
-    fn request(&mut self, answer: &mut Vec<u8>) {
+    fn request(&mut self, answer: &mut Vec<u8>, scratch: &Scratch<W>) {
         let truncation = self.truncation;
-        for (y, choices) in self.y.chunks_mut(STEP).zip(self.choices.chunks_mut(STEP)) {
-            prefetch_next(choices);
+        let ahead = scratch.ahead(self.y.len());
+        let blocks = self.y.chunks_mut(STEP).zip(self.choices.chunks_mut(STEP));
+        for (ahead, (y, choices)) in ahead.zip(blocks) {
+            ahead.of(choices);
             widened(
                 #[inline(always)]
                 || {
@@ -413,11 +415,12 @@ impl<W: Word> DeveloperLane<'_, W> {
     /// H's answers; `y` becomes D's shares of the results.
     fn finish(&mut self, received: &[u8], scratch: &mut Scratch<W>) -> Result<(), ProtocolError> {
         let (truncation, bits) = (self.truncation, self.truncation.ot_bits());
+        let ahead = scratch.ahead(self.y.len());
         let blocks = (self.y.chunks_mut(STEP).zip(self.choices.chunks_mut(STEP)))
             .zip(self.w.chunks_mut(STEP))
             .zip(received.chunks(wire::words_len(STEP, bits)));
-        for (((y, flips), w), answers) in blocks {
-            prefetch_next(w);
+        for (ahead, (((y, flips), w), answers)) in ahead.zip(blocks) {
+            ahead.of(w);
             let words = &mut scratch.words[..y.len()];
             wire::get_words(answers, bits, words)?;
             widened(

@@ -56,8 +56,10 @@ impl Instructions {
 pub(crate) const BLOCK: usize = 6;
 /// Products below which a convolution is not divided: some 50 us.
 const MIN_PRODUCTS: usize = 1 << 20;
-/// Parts for each thread, so that none waits long for the last.
-const PARTS_PER_THREAD: usize = 2;
+/// Parts for each thread, at most, so that none waits long for the last.
+const PARTS_PER_THREAD: usize = 4;
+/// Positions of a part, at least, unless that would leave a thread without one.
+const PART: usize = 1600;
 
 /// A convolution with its weights in the order in which the inner loop reads them.
 ///
@@ -232,16 +234,12 @@ impl ConvKernel {
         let (groups, outputs) = (self.shape.spec().groups, self.shape.group_outputs());
         let positions = self.positions();
         let unit = simd::pixels(self.plan.instructions);
-        let (units, tiles) = (positions.div_ceil(unit), positions.div_ceil(self.plan.tile));
+        let units = positions.div_ceil(unit);
         let parts: Vec<Part> = if threads == 1 || units < threads {
             parts(groups, outputs, positions, threads).collect()
         } else {
-            // nobody fills the same slab twice; few tiles are divided evenly, whole or not
-            let count = if tiles < 4 * PARTS_PER_THREAD * threads {
-                threads
-            } else {
-                PARTS_PER_THREAD * threads
-            };
+            // nobody fills the same slab twice
+            let count = threads * (positions / threads / PART).clamp(1, PARTS_PER_THREAD);
             let edge = |i: usize| positions.min(i * units / count * unit);
             let part = |i| Part {
                 groups: 0..groups,

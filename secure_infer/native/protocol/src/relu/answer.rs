@@ -2,14 +2,14 @@
 
 use std::cmp::Ordering;
 
-use blindread_ring::{Word, prefetch_next, widened};
+use blindread_ring::{Word, widened};
 
 use super::{Answers, HospitalOffline, HospitalRelu, HospitalTruncate};
 use crate::ahead::stripes;
 use crate::carry::{self, Chunk};
 use crate::channel::Kind;
 use crate::error::ProtocolError;
-use crate::lanes::{Lane, Lanes, Online, STEP, Scratch};
+use crate::lanes::{Lane, Lanes, Online, Room, STEP, Scratch};
 use crate::mux;
 use crate::program::ring_mask;
 use crate::secret::{Secret, wipe};
@@ -27,7 +27,7 @@ struct HospitalLane<'a, W> {
     extension: Option<truncate_flow::HospitalLane<'a, W>>,
 }
 
-impl<W: Word> Answers for HospitalRelu<W> {
+impl<W: Room> Answers for HospitalRelu<W> {
     fn prepare(
         &mut self,
         off: &mut HospitalOffline<'_>,
@@ -121,12 +121,13 @@ impl<W: Word> HospitalLane<'_, W> {
         scratch: &mut Scratch<W>,
     ) {
         let (chunk, last) = (self.chunks[at], at + 1 == self.chunks.len());
+        let ahead = scratch.ahead(self.zero.len());
         let blocks = (self.codes[at].chunks_mut(STEP))
             .zip(self.pads[at].chunks_mut(STEP))
             .zip(received.chunks(wire::nibbles_len(STEP)));
-        for ((codes, pads), indices) in blocks {
-            prefetch_next(codes);
-            prefetch_next(pads);
+        for (ahead, ((codes, pads), indices)) in ahead.zip(blocks) {
+            ahead.of(codes);
+            ahead.of(pads);
             let n = codes.len();
             let (bytes, answers) = (&mut scratch.bytes[..n], &mut scratch.tables[..n]);
             widened(
@@ -156,13 +157,14 @@ impl<W: Word> HospitalLane<'_, W> {
     ) -> Result<(), ProtocolError> {
         let (bits, mask) = (self.out_bits, ring_mask(self.out_bits));
         let pi = &mut self.codes[self.chunks.len() - 1];
+        let ahead = scratch.ahead(self.zero.len());
         let blocks = (self.zero.chunks_mut(STEP).zip(self.one.chunks_mut(STEP)))
             .zip(pi.chunks_mut(STEP))
             .zip(received.chunks(wire::flagged_len(STEP, bits)));
-        for (((zero, one), pi), request) in blocks {
-            prefetch_next(zero);
-            prefetch_next(one);
-            prefetch_next(pi);
+        for (ahead, (((zero, one), pi), request)) in ahead.zip(blocks) {
+            ahead.of(zero);
+            ahead.of(one);
+            ahead.of(pi);
             let n = pi.len();
             let (flips, words) = (&mut scratch.bytes[..n], &mut scratch.words[..n]);
             wire::get_flagged(request, bits, flips, words)?;

@@ -3,7 +3,7 @@
 use std::mem::take;
 use std::ops::Range;
 
-use blindread_ring::{Word, prefetch_next, widened};
+use blindread_ring::{Word, widened};
 
 use super::{Channels, Compares, DeveloperOffline, DeveloperRelu};
 use crate::ahead::stripes;
@@ -74,10 +74,10 @@ impl<W: Room> Compares for DeveloperRelu<W> {
             extension: self.extension.as_ref().map(|to| to.truncation),
         };
         let rounds = chunks.len() + 2 + usize::from(common.extension.is_some());
-        let mut kept = take(W::room(on.kept));
-        let y = kept.room(out.len());
+        let mut values = take(&mut W::room(on.kept).values);
+        let y = values.room(out.len());
         on.exchange(self.lanes(&common, input, y, out), rounds)?;
-        *W::room(on.kept) = kept;
+        W::room(on.kept).values = values;
         debug_assert!(self.picks.iter().all(Secret::is_wiped));
         debug_assert!([&self.w, &self.tau, &self.difference].map(Secret::is_wiped) == [true; 3]);
         debug_assert!((self.extension.iter()).all(|to| to.choices.is_wiped() && to.w.is_wiped()));
@@ -189,13 +189,15 @@ impl<W: Word> Lane<W> for DeveloperLane<'_, W> {
 impl<W: Word> DeveloperLane<'_, W> {
     /// The thresholds, and the indices of the first chunk.
     fn begin(&mut self, first: Chunk, indices: &mut Vec<u8>, scratch: &mut Scratch<W>) {
+        let ahead = scratch.ahead(self.y.len());
         let (common, deltas) = (self.common, &mut scratch.bytes);
         let carry = &mut scratch.bits;
         carry.fill(0);
         let input = self.input.unwrap_or(self.out);
         let blocks = (blocks(&self.range).zip(input.chunks(STEP)))
             .zip(self.y.chunks_mut(STEP).zip(self.picks[0].chunks_mut(STEP)));
-        for ((range, input), (y, picks)) in blocks {
+        for (ahead, ((range, input), (y, picks))) in ahead.zip(blocks) {
+            ahead.of(picks);
             common.channels.shift(&range, input, y);
             ask(first, y, common.centre, carry, picks, deltas, indices);
         }
@@ -211,12 +213,15 @@ impl<W: Word> DeveloperLane<'_, W> {
         scratch: &mut Scratch<W>,
     ) {
         let (picks, next_picks) = self.picks.split_at_mut(at);
+        let ahead = scratch.ahead(self.y.len());
         let blocks = (self.y.chunks(STEP))
             .zip(received.chunks(wire::tables_len(STEP, chunk.entries())))
             .zip(picks[at - 1].chunks_mut(STEP))
             .zip(next_picks[0].chunks_mut(STEP));
         let (centre, carry) = (self.common.centre, &mut scratch.bits);
-        for (((y, answers), picks), next_picks) in blocks {
+        for (ahead, (((y, answers), picks), next_picks)) in ahead.zip(blocks) {
+            ahead.of(picks);
+            ahead.of(next_picks);
             pick(chunk, answers, picks, &mut scratch.tables, carry);
             wipe(picks);
             let deltas = &mut scratch.bytes;
@@ -240,11 +245,13 @@ impl<W: Word> DeveloperLane<'_, W> {
         } = *self.common;
         let mask = ring_mask(out_bits);
         let picks = self.picks[self.common.chunks.len() - 1].chunks_mut(STEP);
+        let ahead = scratch.ahead(self.y.len());
         let blocks = (blocks(&self.range).zip(self.y.chunks(STEP)))
             .zip(received.chunks(wire::tables_len(STEP, last.entries())))
             .zip(picks.zip(self.difference.chunks_mut(STEP)));
-        for (((range, y), answers), (picks, difference)) in blocks {
-            prefetch_next(difference);
+        for (ahead, (((range, y), answers), (picks, difference))) in ahead.zip(blocks) {
+            ahead.of(picks);
+            ahead.of(difference);
             let n = y.len();
             let (beta, flips) = (&mut scratch.bits[..n], &mut scratch.bytes[..n]);
             let words = &mut scratch.words[..n];
@@ -280,13 +287,14 @@ impl<W: Word> DeveloperLane<'_, W> {
         let mask = ring_mask(bits);
         let signs = &mut self.picks[self.common.chunks.len() - 1];
         let mut choices = (self.extension.as_mut()).map(|(choices, _)| choices.chunks_mut(STEP));
+        let ahead = scratch.ahead(self.y.len());
         let blocks = (self.y.chunks_mut(STEP).zip(signs.chunks_mut(STEP)))
             .zip(received.chunks(wire::words_len(STEP, bits)))
             .zip(self.w.chunks_mut(STEP).zip(self.tau.chunks_mut(STEP)))
             .zip(self.out.chunks_mut(STEP));
-        for ((((y, signs), answers), (w, tau)), out) in blocks {
-            prefetch_next(w);
-            prefetch_next(tau);
+        for (ahead, ((((y, signs), answers), (w, tau)), out)) in ahead.zip(blocks) {
+            ahead.of(w);
+            ahead.of(tau);
             let n = y.len();
             let (beta, flips) = (&mut scratch.bits[..n], &mut scratch.bytes[..n]);
             let words = &mut scratch.words[..n];
@@ -303,7 +311,7 @@ impl<W: Word> DeveloperLane<'_, W> {
                     }
                     mux::finish(beta, flips, w, tau, mask, words, y);
                     if let Some((truncation, choices)) = extension {
-                        prefetch_next(choices);
+                        ahead.of(choices);
                         truncation.offset(y);
                         truncation.request(y, choices);
                         wire::put_bits(choices, request);
@@ -327,11 +335,12 @@ impl<W: Word> DeveloperLane<'_, W> {
             return Ok(());
         };
         let bits = truncation.ot_bits();
+        let ahead = scratch.ahead(self.y.len());
         let blocks = (self.y.chunks_mut(STEP).zip(self.out.chunks_mut(STEP)))
             .zip(flips.chunks_mut(STEP).zip(w.chunks_mut(STEP)))
             .zip(received.chunks(wire::words_len(STEP, bits)));
-        for (((y, out), (flips, w)), answers) in blocks {
-            prefetch_next(w);
+        for (ahead, (((y, out), (flips, w)), answers)) in ahead.zip(blocks) {
+            ahead.of(w);
             let words = &mut scratch.words[..y.len()];
             wire::get_words(answers, bits, words)?;
             widened(
@@ -373,7 +382,6 @@ fn ask<W: Word>(
     deltas: &mut [u8],
     body: &mut Vec<u8>,
 ) {
-    prefetch_next(picks);
     let deltas = &mut deltas[..picks.len()];
     widened(
         #[inline(always)]
@@ -386,7 +394,6 @@ fn ask<W: Word>(
 
 /// The masked carries out of a chunk.
 fn pick(chunk: Chunk, answers: &[u8], picks: &[u8], tables: &mut [u16], carry: &mut [u8]) {
-    prefetch_next(picks);
     let tables = &mut tables[..picks.len()];
     widened(
         #[inline(always)]
