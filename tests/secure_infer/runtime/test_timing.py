@@ -76,7 +76,7 @@ def test_every_unit_of_work_has_its_party() -> None:
     assert work["multiply_adds"] == 36 * N
     assert "multiply_adds" not in units(PROGRAM, PROGRAM.steps[1], conv, "online", "hospital")
     work = units(PROGRAM, PROGRAM.steps[3], relu, "online", "hospital")
-    assert (work["tables"], work["comparisons"], work["messages"]) == (3 * N, N, 8)
+    assert (work["tables"], work["comparisons"], work["messages"]) == (3 * N, N, 16)
     assert (work["sent_bytes"], work["received_bytes"]) == (N * 75 / 8, N * 40 / 8)
 
 

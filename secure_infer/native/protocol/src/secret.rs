@@ -60,11 +60,16 @@ impl<T: Copy + Default + Send> Secret<T> {
         self.0.iter().all(|element| *element == T::default())
     }
 
+    /// Zeroes the elements from `start` on now, with several threads.
+    pub(crate) fn wipe_from(&mut self, start: usize, workers: &Workers) {
+        let rest = self.0.get_mut(start..).unwrap_or_default();
+        workers.each(rest.chunks_mut(BLOCK), wipe);
+    }
+
     /// Zeroes the elements now, with several threads; the memory that they were in.
-    pub(crate) fn erase(self, workers: &Workers) -> Vec<T> {
-        let mut elements = self.take();
-        workers.each(elements.chunks_mut(BLOCK), wipe);
-        elements
+    pub(crate) fn erase(mut self, workers: &Workers) -> Vec<T> {
+        self.wipe_from(0, workers);
+        self.take()
     }
 }
 

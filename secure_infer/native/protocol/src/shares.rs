@@ -76,12 +76,14 @@ impl<'a> Shares<'a> {
             Some(index) if self.spare[index].capacity() >= len => self.spare.remove(index),
             _ => Share::new(len),
         };
-        vector.fit(len);
+        vector.wipe_from(len, self.workers);
+        let mut vector = vector.take();
+        vector.resize(len, 0);
         if cfg!(debug_assertions) {
             // so that no test finds zeros
             vector.fill(u32::MAX);
         }
-        vector.take()
+        vector
     }
 
     /// Whether no step after `id` reads a value.

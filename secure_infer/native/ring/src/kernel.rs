@@ -232,6 +232,7 @@ impl ConvKernel {
             threads => threads,
         };
         let (groups, outputs) = (self.shape.spec().groups, self.shape.group_outputs());
+        let channels = groups * outputs;
         let positions = self.positions();
         let unit = simd::pixels(self.plan.instructions);
         let units = positions.div_ceil(unit);
@@ -248,7 +249,8 @@ impl ConvKernel {
             };
             (0..count).map(part).collect()
         };
-        let mut owned: Vec<Vec<&mut [u32]>> = parts.iter().map(|_| Vec::new()).collect();
+        let of_part = |_| Vec::with_capacity(channels);
+        let mut owned: Vec<Vec<&mut [u32]>> = parts.iter().map(of_part).collect();
         let pixels = self.shape.out_height() * self.shape.out_width();
         for (channel, mut out) in out.chunks_exact_mut(pixels).enumerate() {
             let (group, output) = (channel / outputs, channel % outputs);
