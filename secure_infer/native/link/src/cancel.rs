@@ -14,6 +14,7 @@ type Check = dyn Fn() -> bool + Send + Sync;
 pub struct Cancel {
     level: Arc<AtomicU8>,
     check: Option<Arc<Check>>,
+    outer: Option<Arc<Cancel>>,
 }
 
 impl Cancel {
@@ -27,8 +28,17 @@ impl Cancel {
     #[must_use]
     pub fn with_check(check: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self {
-            level: Arc::default(),
             check: Some(Arc::new(check)),
+            ..Self::default()
+        }
+    }
+
+    /// One for a part: it stops with this one, but not the other way round.
+    #[must_use]
+    pub(crate) fn part(&self) -> Self {
+        Self {
+            outer: Some(Arc::new(self.clone())),
+            ..Self::default()
         }
     }
 
@@ -47,11 +57,17 @@ impl Cancel {
     pub fn is_cancelled(&self) -> bool {
         self.level.load(Ordering::Acquire) == STOP_NOW
             || self.check.as_ref().is_some_and(|check| check())
+            || self
+                .outer
+                .as_ref()
+                .is_some_and(|outer| outer.is_cancelled())
     }
 
     /// Whether a session without work must stop.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.level.load(Ordering::Acquire) != RUNNING || self.is_cancelled()
+        self.level.load(Ordering::Acquire) != RUNNING
+            || self.is_cancelled()
+            || self.outer.as_ref().is_some_and(|outer| outer.is_stopping())
     }
 }

@@ -7,6 +7,8 @@
 //! Both parties may send at the same time without a deadlock: a write that would block reads meanwhile,
 //! into an inbox of bounded size.
 
+mod farewell;
+
 use std::io::{self, BufRead, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use blindread_protocol::program::StepId;
 
 use crate::cancel::Cancel;
 use crate::error::{LinkError, closed, from_tls};
-use crate::message::{MAX_ERROR, decode_error, encode_error};
+use crate::message::{MAX_ERROR, decode_error};
 use crate::meter::Meter;
 use crate::socket::{Interrupted, Socket};
 use crate::timeouts::Timeouts;
@@ -156,6 +158,11 @@ impl TlsChannel {
             }
         }
         self.push()
+    }
+
+    /// From here on a session's wish to stop counts.
+    pub(crate) fn adopt(&mut self, cancel: Cancel) {
+        self.socket.cancel = cancel;
     }
 
     /// The fingerprint of the peer's certificate.
@@ -415,29 +422,6 @@ impl TlsChannel {
         Ok(true)
     }
 
-    /// The peer went away while this side was sending: if it said why, that is the better error.
-    fn last_words(&mut self, error: LinkError) -> LinkError {
-        let until = Instant::now() + self.timeouts.farewell;
-        while self.inbox.len() - self.inbox_from < INBOX {
-            if !matches!(self.take_available(), Ok(true))
-                || self.socket.wait(true, false, until).is_err()
-            {
-                break;
-            }
-        }
-        let mut rest = &self.inbox[self.inbox_from..];
-        while let [kind, a, b, c, d, after @ ..] = rest {
-            let len = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
-            let Some(body) = after.get(..len) else { break };
-            if *kind == Kind::Error as u8 && len <= MAX_ERROR {
-                let (code, message) = decode_error(body);
-                return ChannelError::Peer { code, message }.into();
-            }
-            rest = &after[len..];
-        }
-        error
-    }
-
     fn flush_out(&mut self) -> Result<(), LinkError> {
         self.encrypt_gathered()?;
         self.encrypted = 0;
@@ -515,44 +499,6 @@ impl TlsChannel {
         let own = Instant::now() + patience;
         self.until.map_or(own, |until| until.min(own))
     }
-
-    /// Ends the connection: tells the peer why, if it can still hear, and lets it read that.
-    pub(crate) fn finish(mut self, error: Option<&LinkError>) {
-        self.socket.cancel = Cancel::new();
-        self.hurry();
-        if let Some(error) = error.filter(|error| error.worth_telling()) {
-            let _ = self.send_frame(Kind::Error, &encode_error(error));
-        }
-        let _ = self.flush_out();
-        self.farewell();
-    }
-
-    /// Sends what TLS still has to say and waits for the peer to hang up, briefly: closing a socket
-    /// with unread bytes in it would destroy the last words on their way.
-    fn farewell(&mut self) {
-        let until = Instant::now() + self.timeouts.farewell;
-        self.until = Some(until);
-        self.tls.send_close_notify();
-        while self.tls.wants_write() {
-            match self.tls.write_tls(&mut self.socket) {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.socket.wait(false, true, until).is_err() {
-                        return;
-                    }
-                }
-                Err(_) => return,
-            }
-        }
-        self.socket.close_write();
-        while self.socket.wait(true, false, until).is_ok() {
-            match self.socket.read(&mut self.stage.bytes) {
-                Ok(0) => return,
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
-                _ => {}
-            }
-        }
-    }
 }
 
 impl Channel for TlsChannel {
@@ -576,6 +522,14 @@ impl Channel for TlsChannel {
 
     fn enter(&mut self, phase: Phase, step: StepId) {
         self.meter.enter(phase, Some(step));
+    }
+
+    fn connections(&mut self) -> Vec<&mut dyn Channel> {
+        vec![self]
+    }
+
+    fn give_up(&mut self) {
+        self.socket.cancel.cancel();
     }
 }
 

@@ -12,7 +12,7 @@
 //! | probe (developer) | as many zeros as were asked for |
 //!
 //! Bandwidth and round trip are 0 if nothing was measured. The choice becomes part of the session's name
-//! ([`crate::message::session_id`]), so parties that saw different ones have different base OTs.
+//! ([`crate::hello::session_id`]), so parties that saw different ones have different base OTs.
 
 use std::time::Duration;
 

@@ -11,7 +11,8 @@ use crate::budget::Budget;
 use crate::cancel::Cancel;
 use crate::error::LinkError;
 use crate::event::{Event, Listener};
-use crate::message::Identity;
+use crate::hello::Identity;
+use crate::joins::Joins;
 use crate::meter::Meter;
 use crate::serve::{Places, Shared, serve};
 use crate::timeouts::Timeouts;
@@ -47,7 +48,7 @@ pub struct Limits {
     pub output_noise: f64,
     /// Limits of all waits.
     pub timeouts: Timeouts,
-    /// Threads of each connection, its own included: hospitals that are served at once don't wait for each other's
+    /// Threads of each session, its own included: hospitals that are served at once don't wait for each other's
     /// work, and the whole server computes on at most `hospitals * threads` cores.
     pub threads: usize,
 }
@@ -95,6 +96,7 @@ impl DeveloperServer {
         let shared = Arc::new(Shared {
             tls: credentials.server_config()?,
             hospitals: Places::new(limits.hospitals),
+            joins: Joins::default(),
             model,
             credentials,
             limits,

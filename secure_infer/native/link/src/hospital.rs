@@ -7,18 +7,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use blindread_protocol::channel::{Kind, Phase};
+use blindread_protocol::channel::{Channel, Kind, Phase};
 use blindread_protocol::hospital::{Session, Ticket};
 use blindread_protocol::{Plan, SessionOptions, Workers};
 
 use crate::cancel::Cancel;
 use crate::channel::TlsChannel;
 use crate::choice::{Choice, Request, Work};
+use crate::connections::Connections;
 use crate::entropy;
 use crate::error::LinkError;
-use crate::message::{
-    COMMAND_LEN, Command, Hello, Identity, MAX_HELLO, Role, WELCOME_LEN, Welcome, session_id,
-};
+use crate::hello::{Hello, Identity, JOIN_LEN, Joining, MAX_HELLO, Role, joining_name, session_id};
+use crate::message::{COMMAND_LEN, Command, WELCOME_LEN, Welcome};
 use crate::meter::Meter;
 use crate::probe::{self, measure};
 use crate::ticket::Pool;
@@ -50,12 +50,12 @@ pub struct Endpoint {
 }
 
 struct Open {
-    channel: TlsChannel,
+    channel: Connections,
     session: Session,
     tickets: Pool<Ticket>,
 }
 
-/// One connection to the developer; serves many images, one after another.
+/// One session with the developer, of one connection or several; serves many images, one after another.
 pub struct HospitalSession {
     open: Option<Open>,
     input_len: usize,
@@ -77,14 +77,18 @@ impl HospitalSession {
         workers: &Workers,
         cancel: Cancel,
     ) -> Result<Self, LinkError> {
-        let mut channel = TlsChannel::connect(
-            &endpoint.address,
-            &endpoint.name,
-            credentials,
-            timeouts,
-            cancel,
-        )?;
-        match set_up(&mut channel, credentials, model, workers) {
+        let cancel = cancel.part();
+        let call = || {
+            TlsChannel::connect(
+                &endpoint.address,
+                &endpoint.name,
+                credentials,
+                timeouts,
+                cancel.clone(),
+            )
+        };
+        let mut channel = Connections::new(call()?, cancel.clone(), workers.threads());
+        match set_up(&mut channel, call, credentials, model, workers) {
             Ok((session, welcome, choice)) => Ok(Self {
                 choice,
                 open: Some(Open {
@@ -186,8 +190,11 @@ impl HospitalSession {
     /// Any [`LinkError`] closes the session.
     pub fn ping(&mut self) -> Result<(), LinkError> {
         self.run(|open| {
-            open.channel
-                .send_frame(Kind::Command, &Command::Ping.encode())?;
+            let channel = &mut open.channel;
+            (channel.main).send_frame(Kind::Command, &Command::Ping.encode())?;
+            channel.flush()?;
+            channel.ping()?;
+            channel.pinged()?;
             open.answer(Command::Ping)
         })
     }
@@ -195,10 +202,9 @@ impl HospitalSession {
     /// Ends the session; its unspent tickets are wiped on both sides.
     pub fn close(&mut self) {
         if let Some(mut open) = self.open.take() {
-            open.channel.hurry();
+            open.channel.main.hurry();
             // Gone is gone, whether the developer hears it or not.
-            let _ = open
-                .channel
+            let _ = (open.channel.main)
                 .send_frame(Kind::Command, &Command::Close.encode())
                 .and_then(|()| open.answer(Command::Close));
             open.channel.finish(None);
@@ -245,13 +251,12 @@ impl Drop for HospitalSession {
 impl Open {
     fn command(&mut self, command: Command, phase: Phase) -> Result<(), LinkError> {
         self.channel.meter().enter(phase, None);
-        self.channel.send_frame(Kind::Command, &command.encode())
+        (self.channel.main).send_frame(Kind::Command, &command.encode())
     }
 
     fn answer(&mut self, command: Command) -> Result<(), LinkError> {
         let mut body = Vec::new();
-        self.channel
-            .recv_exact(Kind::Done, COMMAND_LEN, &mut body)?;
+        (self.channel.main).recv_exact(Kind::Done, COMMAND_LEN, &mut body)?;
         if body == command.encode() {
             return Ok(());
         }
@@ -264,14 +269,17 @@ impl Open {
 }
 
 fn set_up(
-    channel: &mut TlsChannel,
+    channels: &mut Connections,
+    call: impl Fn() -> Result<TlsChannel, LinkError>,
     credentials: &Credentials,
     model: &HospitalModel,
     workers: &Workers,
 ) -> Result<(Session, Welcome, Choice), LinkError> {
+    let channel = &mut channels.main;
     credentials.check_pin(&channel.peer()?)?;
     channel.meter().enter(Phase::Setup, None);
-    let own = Hello::new(Role::Hospital, &model.identity, &*entropy()?);
+    let (identity, nonce) = (&model.identity, entropy()?);
+    let own = Hello::new(Role::Hospital, identity, workers.threads(), &nonce);
     channel.send_frame(Kind::Hello, own.bytes())?;
     let mut body = Vec::new();
     channel.recv_bounded(Kind::Hello, MAX_HELLO, &mut body)?;
@@ -279,6 +287,11 @@ fn set_up(
     channel.recv_exact(Kind::Done, WELCOME_LEN, &mut body)?;
     let welcome = Welcome::decode(&body)?;
     channel.opened();
+    let name = joining_name(&own, &peer);
+    for number in 1..own.connections(&peer) {
+        channels.add(join(call()?, &channels.main, Joining { number, name })?);
+    }
+    let channel = &mut channels.main;
     let choice = match own.agreed_engine(&peer)? {
         Some(engine) => Choice {
             engine,
@@ -292,7 +305,7 @@ fn set_up(
     };
     channel.send_frame(Kind::Opening, &Request::Choose(choice).encode())?;
     let session = Session::setup(
-        channel,
+        channels,
         model.plan.clone(),
         model.hints.clone(),
         model.public_seed,
@@ -303,8 +316,34 @@ fn set_up(
         },
         *entropy()?,
     )?;
-    channel.meter().leave();
+    channels.meter().leave();
     Ok((session, welcome, choice))
+}
+
+/// Makes a connection one of the session that has `first`.
+fn join(
+    mut channel: TlsChannel,
+    first: &TlsChannel,
+    joining: Joining,
+) -> Result<TlsChannel, LinkError> {
+    let mut joined = || {
+        if channel.peer()? != first.peer()? {
+            return Err(LinkError::Certificate {
+                code: "certificate_fingerprint",
+                expected: "that of the session's first connection".to_owned(),
+                got: "another one".to_owned(),
+            });
+        }
+        channel.send_frame(Kind::Hello, &joining.encode())?;
+        channel.recv_exact(Kind::Done, JOIN_LEN, &mut Vec::new())
+    };
+    match joined() {
+        Ok(()) => Ok(channel),
+        Err(error) => {
+            channel.finish(Some(&error));
+            Err(error)
+        }
+    }
 }
 
 /// Asks for a probe of so many bytes; how long it took.

@@ -7,11 +7,14 @@
 //! | `tls` | who may talk: certificates of one authority on both sides, pinned names and fingerprints |
 //! | `socket` | one non-blocking socket and `poll`: deadlines, cancellation |
 //! | `channel` | frames over TLS, the protocol's [`Channel`](blindread_protocol::channel::Channel) |
+//! | `connections` | all connections of one session |
 //! | `meter` | bytes, seconds and turns, by phase and step |
-//! | `message` | the messages of this crate: hello, welcome, command, done, error |
+//! | `hello` | how the parties greet each other: versions, parameters, bundle, connections |
+//! | `message` | the messages of an open session: welcome, command, done, error |
 //! | `choice`, `probe` | the OT engine: who names it, the rule, and the link that it goes by |
 //! | `ticket` | a ticket's life: made, claimed, spent |
 //! | `hospital` | the client's session: connect, prepare, infer, close |
+//! | `joins` | connections that find their session, at the developer |
 //! | `developer` | the server: one thread per connection, several hospitals at once |
 //! | `budget` | how many images each hospital may still ask for |
 //! | `memory` | both parties in one process, for tests and conformance |
@@ -29,11 +32,14 @@ pub mod budget;
 pub mod cancel;
 pub mod channel;
 pub mod choice;
+mod connections;
 pub mod developer;
 pub mod error;
 pub mod event;
 pub mod harden;
+pub mod hello;
 pub mod hospital;
+mod joins;
 pub mod memory;
 pub mod message;
 pub mod meter;
@@ -48,7 +54,7 @@ pub use cancel::Cancel;
 pub use error::LinkError;
 
 /// The version of messages and protocol; both parties must have the same.
-pub const PROTOCOL_VERSION: u16 = 8;
+pub const PROTOCOL_VERSION: u16 = 9;
 
 /// 32 fresh bytes of the operating system's generator, wiped when dropped.
 fn entropy() -> Result<zeroize::Zeroizing<[u8; 32]>, LinkError> {

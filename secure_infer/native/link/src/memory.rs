@@ -98,4 +98,8 @@ impl Channel for MemoryChannel {
     fn enter(&mut self, phase: Phase, step: StepId) {
         self.meter.enter(phase, Some(step));
     }
+
+    fn connections(&mut self) -> Vec<&mut dyn Channel> {
+        vec![self]
+    }
 }

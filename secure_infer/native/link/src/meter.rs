@@ -101,6 +101,17 @@ impl Meter {
         self.now.waiting += time;
     }
 
+    /// Takes over what a connection beside this one has moved since the last time; its waits count if this session's own
+    /// thread has them.
+    pub(crate) fn collect(&mut self, beside: &mut Self, own_thread: bool) {
+        let moved = std::mem::take(&mut beside.now);
+        self.now.sent += moved.sent;
+        self.now.received += moved.received;
+        if own_thread {
+            self.now.waiting += moved.waiting;
+        }
+    }
+
     /// The sum over a phase.
     #[must_use]
     pub fn phase(&self, phase: Phase) -> Spent {

@@ -1,23 +1,27 @@
-//! One hospital's connection, seen from the developer.
+//! One hospital's session, seen from the developer.
 
 use std::net::TcpStream;
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use blindread_protocol::OtEngine;
-use blindread_protocol::channel::{ChannelError, Kind, Phase};
+use blindread_protocol::channel::{Channel, ChannelError, Kind, Phase};
 use blindread_protocol::developer::{Session, Ticket};
 use blindread_protocol::{SessionOptions, Workers};
 
 use crate::budget::Budget;
 use crate::channel::TlsChannel;
 use crate::choice::{Choice, REQUEST_LEN, Request};
+use crate::connections::Connections;
 use crate::developer::{DeveloperModel, Limits};
 use crate::entropy;
 use crate::error::LinkError;
 use crate::event::{Event, Listener};
+use crate::hello::{Hello, Joining, MAX_HELLO, Role, joining_name, session_id};
 use crate::hex;
-use crate::message::{COMMAND_LEN, Command, Hello, MAX_HELLO, Role, Welcome, session_id};
+use crate::joins::Joins;
+use crate::message::{COMMAND_LEN, Command, Welcome};
 use crate::meter::Meter;
 use crate::probe::Allowance;
 use crate::ticket::Pool;
@@ -33,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) cancel: crate::Cancel,
     pub(crate) listener: Listener,
     pub(crate) hospitals: Places,
+    pub(crate) joins: Joins,
     /// What all connections spent so far, up to the last command that each of them has finished.
     pub(crate) spent: Mutex<Meter>,
 }
@@ -95,17 +100,34 @@ pub(crate) fn serve(shared: &Shared, number: u64, stream: TcpStream) {
         peer: String::new(),
     };
     let begin = Instant::now();
+    let cancel = shared.cancel.part();
     let channel = TlsChannel::accept(
         stream,
         shared.tls.clone(),
         shared.limits.timeouts,
-        shared.cancel.clone(),
+        cancel.clone(),
     );
     let mut channel = match channel {
         Ok(channel) => channel,
         Err(error) => return reporter.tell("refused", Some(&error), None, begin),
     };
-    match open(shared, &mut channel, &mut reporter) {
+    let refused = |error, channel: TlsChannel, reporter: &Reporter<'_>| {
+        reporter.tell("refused", Some(&error), None, begin);
+        channel.finish(Some(&error));
+    };
+    let hello = match greeted(shared, &mut channel, &mut reporter) {
+        Ok(Greeting::Joining(joining)) => {
+            return match join(shared, joining, &mut channel) {
+                // a session that has ended meanwhile drops it
+                Ok(session) => drop(session.send((joining.number, channel))),
+                Err(error) => refused(error, channel, &reporter),
+            };
+        }
+        Ok(Greeting::Hello(hello)) => hello,
+        Err(error) => return refused(error, channel, &reporter),
+    };
+    let mut channel = Connections::new(channel, cancel, shared.limits.threads);
+    match open(shared, &mut channel, &hello) {
         Ok((mut connection, _place)) => {
             reporter.connected(connection.choice, begin);
             let end = connection.commands(&mut channel, &reporter);
@@ -128,39 +150,77 @@ struct Connection<'a> {
     tickets: Pool<Ticket>,
 }
 
-fn open<'a>(
-    shared: &'a Shared,
+/// How a connection begins.
+enum Greeting {
+    /// A hospital's hello, unread.
+    Hello(Vec<u8>),
+    /// A further connection of a session.
+    Joining(Joining),
+}
+
+fn greeted(
+    shared: &Shared,
     channel: &mut TlsChannel,
     reporter: &mut Reporter<'_>,
-) -> Result<(Connection<'a>, Place<'a>), LinkError> {
+) -> Result<Greeting, LinkError> {
     let peer = channel.peer()?;
     reporter.peer = hex(&peer);
     shared.credentials.check_pin(&peer)?;
-    let own = Hello::new(Role::Developer, &shared.model.identity, &*entropy()?);
-    channel.send_frame(Kind::Hello, own.bytes())?;
     let mut body = Vec::new();
     channel.recv_bounded(Kind::Hello, MAX_HELLO, &mut body)?;
-    let theirs = own.check_peer(&body)?;
+    let joining = Joining::decode(&body)?;
+    Ok(joining.map_or(Greeting::Hello(body), Greeting::Joining))
+}
+
+/// Where a connection goes that joins a session; its hospital has been told.
+fn join(
+    shared: &Shared,
+    joining: Joining,
+    channel: &mut TlsChannel,
+) -> Result<Sender<(usize, TlsChannel)>, LinkError> {
+    let session = shared.joins.find(&joining, &channel.peer()?)?;
+    channel.send_frame(Kind::Done, &joining.encode())?;
+    channel.flush()?;
+    Ok(session)
+}
+
+fn open<'a>(
+    shared: &'a Shared,
+    channels: &mut Connections,
+    hello: &[u8],
+) -> Result<(Connection<'a>, Place<'a>), LinkError> {
+    let (limits, channel) = (&shared.limits, &mut channels.main);
+    let peer = channel.peer()?;
+    let (identity, nonce) = (&shared.model.identity, entropy()?);
+    let own = Hello::new(Role::Developer, identity, limits.threads, &nonce);
+    channel.send_frame(Kind::Hello, own.bytes())?;
+    let theirs = own.check_peer(hello)?;
     let place = shared.hospitals.take()?;
     shared.budget.check(&peer, 0)?;
-    let tickets = shared.limits.tickets;
+    let expected = (shared.joins).expect(joining_name(&theirs, &own), peer);
+    let tickets = limits.tickets;
     let welcome = Welcome {
         images_left: shared.budget.left(&peer),
         tickets: u32::try_from(tickets).unwrap_or(u32::MAX),
     };
     channel.send_frame(Kind::Done, &welcome.encode())?;
+    channel.flush()?;
     channel.opened();
     channel.meter().enter(Phase::Setup, None);
+    let count = own.connections(&theirs);
     let choice = choice(channel, own.agreed_engine(&theirs)?)?;
+    // the hospital was told of each before it chose
+    let beside = expected.collect(count, limits.timeouts.handshake, &shared.cancel)?;
+    beside.into_iter().for_each(|beside| channels.add(beside));
     let session = Session::setup(
-        channel,
+        channels,
         shared.model.plan.clone(),
         shared.model.parameters.clone(),
         shared.model.secrets.clone(),
         SessionOptions {
             id: session_id(&theirs, &own, choice),
             engine: choice.engine,
-            workers: Workers::new(shared.limits.threads)?,
+            workers: Workers::new(limits.threads)?,
         },
         *entropy()?,
     )?;
@@ -195,13 +255,13 @@ fn choice(channel: &mut TlsChannel, agreed: Option<OtEngine>) -> Result<Choice, 
 impl Connection<'_> {
     fn commands(
         &mut self,
-        channel: &mut TlsChannel,
+        channel: &mut Connections,
         reporter: &Reporter<'_>,
     ) -> Result<(), LinkError> {
         let mut body = Vec::new();
         loop {
             self.shared.absorb(channel.meter());
-            channel
+            (channel.main)
                 .recv_idle(Kind::Command, COMMAND_LEN, &mut body)
                 .map_err(|error| match error {
                     LinkError::Channel(ChannelError::Cancelled) => LinkError::Shutdown,
@@ -221,16 +281,17 @@ impl Connection<'_> {
                     self.infer(channel, id)?;
                     reporter.tell("inferred", None, Some(id), begin);
                 }
-                Command::Ping | Command::Close => {}
+                Command::Ping => channel.answer_pings()?,
+                Command::Close => {}
             }
-            channel.send_frame(Kind::Done, &command.encode())?;
+            channel.main.send_frame(Kind::Done, &command.encode())?;
             if command == Command::Close {
                 return Ok(());
             }
         }
     }
 
-    fn prepare(&mut self, channel: &mut TlsChannel, id: u64) -> Result<(), LinkError> {
+    fn prepare(&mut self, channel: &mut Connections, id: u64) -> Result<(), LinkError> {
         // Tickets that could never be spent would be work for nothing.
         self.shared.budget.check(&self.peer, self.tickets.ready())?;
         let reserved = self.tickets.reserve(id)?;
@@ -240,7 +301,7 @@ impl Connection<'_> {
         Ok(())
     }
 
-    fn infer(&mut self, channel: &mut TlsChannel, id: u64) -> Result<(), LinkError> {
+    fn infer(&mut self, channel: &mut Connections, id: u64) -> Result<(), LinkError> {
         let claimed = self.tickets.claim(id)?;
         self.shared.budget.charge(&self.peer)?;
         channel.meter().enter(Phase::Online, None);

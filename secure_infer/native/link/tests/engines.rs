@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use blindread_link::channel::TlsChannel;
 use blindread_link::choice::{Choice, EngineOption, Request};
+use blindread_link::hello::{HELLO_LEN, Hello, Identity, Role};
 use blindread_link::hospital::{Endpoint, HospitalModel, HospitalSession};
-use blindread_link::message::{HELLO_LEN, Hello, Identity, Role, WELCOME_LEN, Welcome};
+use blindread_link::message::{WELCOME_LEN, Welcome};
 use blindread_link::{Cancel, LinkError};
 use blindread_protocol::channel::{Channel, ChannelError, Kind};
 use blindread_protocol::{
@@ -192,7 +193,7 @@ fn rogue_hospital(served: &Served, authority: &Authority, engine: EngineOption) 
         Cancel::new(),
     )
     .unwrap();
-    let own = Hello::new(Role::Hospital, &identity(engine), &[5; 32]);
+    let own = Hello::new(Role::Hospital, &identity(engine), 1, &[5; 32]);
     channel.send(Kind::Hello, own.bytes()).unwrap();
     let mut body = Vec::new();
     channel.recv(Kind::Hello, HELLO_LEN, &mut body).unwrap();
@@ -265,7 +266,7 @@ fn answered(kind: Kind, body: Vec<u8>) -> LinkError {
         let (stream, _) = listener.accept().unwrap();
         let mut channel =
             TlsChannel::accept_with(stream, &credentials, timeouts(), Cancel::new()).unwrap();
-        let own = Hello::new(Role::Developer, &identity(AUTO), &[6; 32]);
+        let own = Hello::new(Role::Developer, &identity(AUTO), 1, &[6; 32]);
         channel.send(Kind::Hello, own.bytes()).unwrap();
         let mut message = Vec::new();
         channel.recv(Kind::Hello, HELLO_LEN, &mut message).unwrap();

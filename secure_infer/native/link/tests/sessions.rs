@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use blindread_link::Cancel;
 use blindread_link::developer::Limits;
+use blindread_link::hello::Identity;
 use blindread_link::hospital::HospitalSession;
-use blindread_link::message::Identity;
 use blindread_protocol::Workers;
 use blindread_protocol::channel::Phase;
 use common::*;
@@ -17,7 +17,7 @@ use common::*;
 #[test]
 fn session_several_images_use_one_connection_and_tickets_run_out() {
     let authority = Authority::new();
-    let served = Served::start(authority.developer(), limits(), None);
+    let served = Served::start(authority.developer(), with_threads(2), None);
     let mut session = served.connect(&authority.hospital()).unwrap();
     assert_eq!(code(session.infer(&image(0))), "no_ticket");
     session.prepare().unwrap();
@@ -40,7 +40,7 @@ fn session_several_images_use_one_connection_and_tickets_run_out() {
 #[test]
 fn session_meter_separates_setup_offline_and_online() {
     let authority = Authority::new();
-    let served = Served::start(authority.developer(), limits(), None);
+    let served = Served::start(authority.developer(), with_threads(2), None);
     let mut session = served.connect(&authority.hospital()).unwrap();
     session.prepare().unwrap();
     session.infer(&image(1)).unwrap();
@@ -64,7 +64,7 @@ fn session_meter_separates_setup_offline_and_online() {
 #[test]
 fn server_several_hospitals_at_once_get_their_own_answers() {
     let authority = Authority::new();
-    let served = Served::start(authority.developer(), limits(), None);
+    let served = Served::start(authority.developer(), with_threads(2), None);
     std::thread::scope(|scope| {
         for hospital in 0..4 {
             let (served, credentials) = (&served, authority.hospital());
@@ -88,7 +88,7 @@ fn server_one_hospital_too_many_is_told_so_and_may_come_back() {
         authority.developer(),
         Limits {
             hospitals: 1,
-            ..limits()
+            ..with_threads(2)
         },
         None,
     );
@@ -106,7 +106,7 @@ fn server_one_hospital_too_many_is_told_so_and_may_come_back() {
 #[test]
 fn budget_exhausted_refuses_prepare_then_connection_but_not_another_hospital() {
     let authority = Authority::new();
-    let served = Served::start(authority.developer(), limits(), Some(2));
+    let served = Served::start(authority.developer(), with_threads(2), Some(2));
     let credentials = authority.hospital();
     let mut session = served.connect(&credentials).unwrap();
     assert_eq!(session.images_left(), Some(2));
@@ -129,7 +129,7 @@ fn budget_exhausted_refuses_prepare_then_connection_but_not_another_hospital() {
 #[test]
 fn hello_another_bundle_is_named_on_both_sides_with_both_digests() {
     let authority = Authority::new();
-    let served = Served::start(authority.developer(), limits(), None);
+    let served = Served::start(authority.developer(), with_threads(2), None);
     let mut model = models().0;
     model.identity = Identity {
         bundle: [0xcc; 32],
@@ -163,7 +163,7 @@ fn hello_another_bundle_is_named_on_both_sides_with_both_digests() {
 #[test]
 fn hello_other_parameters_are_named_on_both_sides() {
     let authority = Authority::new();
-    let served = Served::start(authority.developer(), limits(), None);
+    let served = Served::start(authority.developer(), with_threads(2), None);
     let mut model = models().0;
     model.identity = Identity {
         parameters: [0; 32],
@@ -179,7 +179,7 @@ fn hello_other_parameters_are_named_on_both_sides() {
 #[test]
 fn shutdown_ends_an_idle_session_with_a_named_error_and_frees_the_port() {
     let authority = Authority::new();
-    let served = Served::start(authority.developer(), limits(), None);
+    let served = Served::start(authority.developer(), with_threads(2), None);
     let mut session = served.connect(&authority.hospital()).unwrap();
     session.prepare().unwrap();
     served.server.shutdown(Duration::from_secs(20));
@@ -193,7 +193,7 @@ fn shutdown_ends_an_idle_session_with_a_named_error_and_frees_the_port() {
 #[test]
 fn session_idle_for_too_long_is_closed_by_the_developer() {
     let authority = Authority::new();
-    let mut limits = limits();
+    let mut limits = with_threads(2);
     limits.timeouts.idle = Duration::from_millis(50);
     let served = Served::start(authority.developer(), limits, None);
     let mut session = served.connect(&authority.hospital()).unwrap();

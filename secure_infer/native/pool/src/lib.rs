@@ -3,7 +3,8 @@
 //! Work is divided by position (blocks of a vector, polynomials, trees), and every position is computed in the same
 //! way by whichever thread takes it; so results are the same, bit for bit, however many threads there are. The caller
 //! works too: a party with N threads has N - 1 in its pool. [`Workers::one`] has no pool and runs everything in place.
-//! In a [stream](Workers::stream), whoever has the connection waits for the peer; so sessions don't share a pool.
+//! Threads may wait for the peer, in a [stream](Workers::stream) and [abreast](Workers::abreast); so sessions don't share
+//! a pool.
 //!
 //! Why rayon: an image takes some ten thousand short divisions of borrowed data, too many to start threads for
 //! ([`std::thread::scope`]), and a pool that outlives them and still borrows is not to be had without `unsafe`. Rayon's
@@ -12,10 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod helpers;
-mod once;
 mod stream;
-
-pub use stream::Rounds;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -118,25 +116,42 @@ impl Workers {
         let items = items.into_iter();
         let wanted = items.size_hint().1.unwrap_or(usize::MAX).max(1);
         let busy = self.threads().min(wanted).min(states.len());
-        let (own, others) = states[..busy].split_at_mut(1);
-        let own = &mut own[0];
-        let Some(helpers) = self.helpers.as_ref().filter(|_| busy > 1) else {
+        if let [own] = &mut states[..busy] {
             items.for_each(|item| work(own, item));
             return;
-        };
+        }
         let queue = Mutex::new(items.fuse());
         let take = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-        let run = |state: &mut S| {
+        self.abreast(&mut states[..busy], |state| {
             while let Some(item) = take() {
                 work(state, item);
             }
+        });
+    }
+
+    /// Calls `work` with all of `states` at the same time: with the first one here, with each of the others in another
+    /// thread. So they may wait for each other, or for a peer.
+    ///
+    /// # Panics
+    /// When `work` does, after the other threads have finished, and when there are more states than threads.
+    pub fn abreast<S: Send>(&self, states: &mut [S], work: impl Fn(&mut S) + Sync) {
+        let (count, threads) = (states.len(), self.threads());
+        assert!(
+            count <= threads,
+            "states: expected {threads} at most, got {count}"
+        );
+        let Some((own, others)) = states.split_first_mut() else {
+            return;
+        };
+        let Some(helpers) = self.helpers.as_ref().filter(|_| !others.is_empty()) else {
+            return work(own);
         };
         helpers.scope(|scope| {
             for state in others {
-                let run = &run;
-                scope.spawn(move || run(state));
+                let work = &work;
+                scope.spawn(move || work(state));
             }
-            run(own);
+            work(own);
         });
     }
 

@@ -1,14 +1,14 @@
 //! Workers through the public interface alone.
+#![allow(clippy::unwrap_used, reason = "a failed test may panic")]
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use blindread_pool::{MAX_THREADS, Rounds, Workers, WorkersError};
+use blindread_pool::{MAX_THREADS, Workers, WorkersError};
 
 #[test]
 fn every_item_is_worked_on_once_whatever_the_number_of_threads() {
@@ -121,181 +121,194 @@ fn number_out_of_range_is_refused() {
     assert_eq!(words, "threads: expected 1 to 256, got 0");
 }
 
-/// A step of a stream: its name, the round and the item.
-type Step = (&'static str, usize, usize);
-
-/// An item that passes a stream, and fails or panics where it is told to.
-struct Numbered<'a> {
-    number: usize,
-    value: usize,
-    work: &'a (dyn Fn(usize, usize) -> Result<(), Step> + Sync),
-    fails: &'a (dyn Fn(Step) -> bool + Sync),
+/// What `work` panicked with.
+fn panic_of<R>(work: impl FnOnce() -> R) -> String {
+    let words = catch_unwind(AssertUnwindSafe(work)).err().unwrap();
+    words.downcast_ref::<String>().unwrap().clone()
 }
 
-impl<'a> Numbered<'a> {
-    fn new(
-        number: usize,
-        work: &'a (dyn Fn(usize, usize) -> Result<(), Step> + Sync),
-        fails: &'a (dyn Fn(Step) -> bool + Sync),
-    ) -> Self {
-        Self {
-            number,
-            value: 0,
-            work,
-            fails,
-        }
-    }
-
-    fn step(&self, step: Step) -> Result<(), Step> {
-        if (self.fails)(step) {
-            Err(step)
-        } else {
-            Ok(())
-        }
-    }
-}
-
-impl Rounds<Vec<Step>> for Numbered<'_> {
-    /// How much this thread has worked.
-    type State = usize;
-    /// What this thread has begun and nobody has ended.
-    type Kept = HashSet<usize>;
-    type Error = Step;
-
-    fn before(
-        &mut self,
-        round: usize,
-        kept: &mut HashSet<usize>,
-        seen: &mut Vec<Step>,
-    ) -> Result<(), Step> {
-        let step = ("before", round, self.number);
-        self.step(step)?;
-        kept.insert(self.number);
-        assert_eq!(self.value, 2 * round);
-        self.value += 1;
-        seen.push(step);
-        Ok(())
-    }
-
-    fn work(&mut self, round: usize, state: &mut usize) -> Result<(), Step> {
-        self.step(("work", round, self.number))?;
-        (self.work)(round, self.number)?;
-        self.value += 1;
-        *state += 1;
-        Ok(())
-    }
-
-    fn after(
-        &mut self,
-        round: usize,
-        kept: &mut HashSet<usize>,
-        seen: &mut Vec<Step>,
-    ) -> Result<(), Step> {
-        let step = ("after", round, self.number);
-        self.step(step)?;
-        assert!(kept.remove(&self.number), "begun by another thread");
-        assert_eq!(self.value, 2 * round + 2);
-        seen.push(step);
-        Ok(())
-    }
-}
-
-/// What threads keep that have begun nothing.
-fn nothing(threads: usize) -> Vec<HashSet<usize>> {
-    vec![HashSet::new(); threads]
-}
-
-fn only(seen: &[Step], what: &str) -> Vec<(usize, usize)> {
-    let of = seen.iter().filter(|(step, ..)| *step == what);
-    of.map(|&(_, round, item)| (round, item)).collect()
-}
-
-/// (round, item) in the order that a stream promises.
-fn in_order(n: usize, rounds: usize, together: usize) -> Vec<(usize, usize)> {
-    let mut queue: VecDeque<_> = (0..n.min(together)).map(|item| (0, item)).collect();
-    let (mut next, mut order) = (together, Vec::new());
-    while let Some((round, item)) = queue.pop_front() {
-        order.push((round, item));
-        if round + 1 < rounds {
-            queue.push_back((round + 1, item));
-        } else if next < n {
-            queue.push_back((0, next));
-            next += 1;
-        }
-    }
-    order
+/// The pool is as good as new.
+fn assert_usable(workers: &Workers) {
+    assert_eq!(workers.map(0..99, |i| i), (0..99).collect::<Vec<_>>());
 }
 
 #[test]
-fn a_stream_has_one_order_of_rounds_and_items_before_and_after_the_work() {
-    let (work, fails) = (|_, _| Ok(()), |_| false);
+fn every_state_has_its_own_thread_at_the_same_time_and_the_first_one_the_callers() {
+    let workers = Workers::new(4).unwrap();
+    // threads that have just started, and threads that look for more work
+    for count in (1..=4).cycle().take(400) {
+        let (barrier, mut seen) = (Barrier::new(count), vec![None; count]);
+        workers.abreast(&mut seen, |seen| {
+            barrier.wait();
+            *seen = Some(thread::current().id());
+        });
+        assert_eq!(seen[0], Some(thread::current().id()));
+        assert_eq!(seen.iter().flatten().collect::<HashSet<_>>().len(), count);
+    }
+}
+
+#[test]
+fn without_a_state_nothing_is_worked_on() {
+    for threads in [1, 3] {
+        let workers = Workers::new(threads).unwrap();
+        workers.abreast(&mut [0; 0], |_| panic!("no state"));
+    }
+}
+
+#[test]
+fn more_states_than_threads_are_refused_before_any_is_worked_on() {
+    for threads in [1, 2, 3] {
+        let (workers, mut states) = (Workers::new(threads).unwrap(), vec![0; threads + 1]);
+        let words = panic_of(|| workers.abreast(&mut states, |state| *state += 1));
+        let expected = format!("states: expected {threads} at most, got {}", threads + 1);
+        assert_eq!((words, states), (expected, vec![0; threads + 1]));
+        assert_usable(&workers);
+    }
+}
+
+#[test]
+fn a_panic_abreast_reaches_the_caller_after_the_other_threads_have_finished() {
+    let workers = Workers::new(3).unwrap();
+    for bad in 0..3 {
+        let (barrier, mut states) = (Barrier::new(3), [0, 1, 2].map(|number| (number, false)));
+        let words = panic_of(|| {
+            workers.abreast(&mut states, |(number, done)| {
+                barrier.wait();
+                assert_ne!(*number, bad, "state {bad}");
+                // long enough for a caller that doesn't wait to be found out
+                thread::sleep(Duration::from_millis(20));
+                *done = true;
+            });
+        });
+        assert!(words.contains(&format!("state {bad}")), "{words}");
+        assert_eq!(
+            states.map(|(number, done)| done || number == bad),
+            [true; 3]
+        );
+        assert_usable(&workers);
+    }
+}
+
+/// A call of a stream: its name and the item.
+type Call = (&'static str, usize);
+
+/// What the stream of the items below `n` returns, and the calls of `before` and `after`: any call may `act`.
+fn stream(
+    workers: &Workers,
+    n: usize,
+    act: impl Fn(Call) -> Result<(), Call> + Sync,
+) -> (Result<(), Call>, Vec<Call>) {
+    let (mut states, mut seen) = (vec![0; workers.threads()], Vec::new());
+    let begin = |seen: &mut Vec<Call>, (item, by): &mut (usize, _)| {
+        act(("before", *item))?;
+        seen.push(("before", *item));
+        *by = Some(thread::current().id());
+        Ok(())
+    };
+    let work = |worked: &mut usize, (item, by): &mut (usize, _)| {
+        assert_eq!(*by, Some(thread::current().id()), "begun by another thread");
+        *worked += 1;
+        act(("work", *item))
+    };
+    let end = |seen: &mut Vec<Call>, (item, _): &mut (usize, _)| {
+        act(("after", *item))?;
+        seen.push(("after", *item));
+        Ok(())
+    };
+    let items = (0..n).map(|item| (item, None));
+    let result = workers.stream(&mut states, &mut seen, items, begin, work, end);
+    if result.is_ok() {
+        assert_eq!(states.iter().sum::<usize>(), n);
+    }
+    (result, seen)
+}
+
+fn only(seen: &[Call], name: &str) -> Vec<usize> {
+    let calls = seen.iter().filter(|call| call.0 == name);
+    calls.map(|&(_, item)| item).collect()
+}
+
+#[test]
+fn a_stream_has_the_order_of_its_items_before_and_after_the_work() {
     for threads in [1, 2, 3, 7] {
         let workers = Workers::new(threads).unwrap();
-        for (n, rounds, together) in [
-            (0, 2, 4),
-            (1, 3, 4),
-            (2, 3, 2),
-            (5, 4, 1),
-            (9, 1, 16),
-            (16, 3, 16),
-            (300, 5, 16),
-        ] {
-            let (mut states, mut seen) = (vec![0; threads], Vec::new());
-            let items = (0..n).map(|number| Numbered::new(number, &work, &fails));
-            let mut kept = nothing(threads);
-            let own = (&mut states[..], &mut kept[..]);
-            let result = workers.stream(own, &mut seen, items, rounds, together);
-            result.unwrap();
-            assert_eq!(kept, nothing(threads));
-            let order = in_order(n, rounds, together);
-            assert_eq!(only(&seen, "before"), order);
-            assert_eq!(only(&seen, "after"), order);
-            assert_eq!(states.iter().sum::<usize>(), n * rounds);
+        for n in [0, 1, 2, 3, 16, 1000] {
+            let (result, seen) = stream(&workers, n, |(name, item)| {
+                if name == "work" && item.is_multiple_of(3) {
+                    // an item that comes later is ready before this one
+                    thread::yield_now();
+                }
+                Ok(())
+            });
+            assert_eq!(result, Ok(()));
+            assert_eq!(only(&seen, "before"), (0..n).collect::<Vec<_>>());
+            assert_eq!(only(&seen, "after"), (0..n).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn a_stream_works_with_no_more_threads_than_it_has_states() {
+    let workers = Workers::new(4).unwrap();
+    for count in 1..=5 {
+        let (mut sums, mut ended) = (vec![0; count], 0);
+        let add = |sum: &mut usize, item: &mut usize| {
+            *sum += *item;
+            Ok::<_, ()>(())
+        };
+        let end = |ended: &mut usize, _: &mut usize| {
+            *ended += 1;
+            Ok(())
+        };
+        let result = workers.stream(&mut sums, &mut ended, 0..1000, |_, _| Ok(()), add, end);
+        assert_eq!((result, ended), (Ok(()), 1000));
+        assert_eq!(sums.iter().sum::<usize>(), 499_500);
+        if count == 5 {
+            assert_eq!(sums[4], 0);
         }
     }
 }
 
 #[test]
 fn a_stream_ends_with_the_first_error_in_order_and_nothing_after_it() {
-    let work = |_, _| Ok(());
     for threads in [1, 2, 4] {
         let workers = Workers::new(threads).unwrap();
         for failing in ["before", "work", "after"] {
-            let (mut states, mut seen) = (vec![0; threads], Vec::new());
-            let fails = |(step, round, item): Step| {
-                step == failing && round == 1 && [50, 51].contains(&item)
-            };
-            let items = (0..100).map(|number| Numbered::new(number, &work, &fails));
-            let own = (&mut states[..], &mut nothing(threads)[..]);
-            let result = workers.stream(own, &mut seen, items, 2, 10);
-            assert_eq!(result, Err((failing, 1, 50)));
-            let (passed, order) = (only(&seen, "after"), in_order(100, 2, 10));
-            assert_eq!(passed, order[..passed.len()]);
-            assert!(!passed.contains(&(1, 50)));
-            // the pool is as good as new
-            assert_eq!(workers.map(0..9, |i| i), (0..9).collect::<Vec<_>>());
+            for first in [0, 50, 98] {
+                let fails = [first, first + 1].map(|item| (failing, item));
+                let act = |call| match fails.contains(&call) {
+                    true => Err(call),
+                    false => Ok(()),
+                };
+                let (result, seen) = stream(&workers, 100, act);
+                assert_eq!(result, Err((failing, first)));
+                let ended = only(&seen, "after");
+                assert_eq!(ended, (0..ended.len()).collect::<Vec<_>>());
+                // what was begun before an item that cannot begin may have ended or not
+                match failing {
+                    "before" => assert!(ended.len() <= first),
+                    _ => assert_eq!(ended.len(), first),
+                }
+                assert_usable(&workers);
+            }
         }
     }
 }
 
 #[test]
 fn a_panic_in_a_stream_reaches_the_caller_and_leaves_nobody_waiting() {
-    let fails = |_| false;
     for threads in [1, 2, 4] {
         let workers = Workers::new(threads).unwrap();
-        for bad in [0, 7, 99] {
-            let work = |round, item| {
-                assert_ne!((round, item), (1, bad), "as planned");
-                Ok(())
-            };
-            // where few are together, the others wait for the one that panics
-            for together in [1, 2, 16] {
-                let caught = catch_unwind(AssertUnwindSafe(|| {
-                    let items = (0..100).map(|number| Numbered::new(number, &work, &fails));
-                    let own = (&mut vec![0; threads][..], &mut nothing(threads)[..]);
-                    workers.stream(own, &mut Vec::new(), items, 3, together)
-                }));
-                assert!(caught.is_err());
+        for bad in ["before", "work", "after"] {
+            for item in [0, 7, 99] {
+                let words = panic_of(|| {
+                    stream(&workers, 100, |call| {
+                        assert_ne!(call, (bad, item), "as planned");
+                        Ok(())
+                    })
+                });
+                assert!(words.contains("as planned"), "{words}");
+                assert_usable(&workers);
             }
         }
     }
@@ -304,98 +317,12 @@ fn a_panic_in_a_stream_reaches_the_caller_and_leaves_nobody_waiting() {
 #[test]
 fn a_stream_works_on_several_threads_at_the_same_time() {
     let (workers, barrier) = (Workers::new(3).unwrap(), Barrier::new(3));
-    let (fails, mut states) = (|_| false, [0; 3]);
     // nobody gets on until all three have an item
-    let work = |round, item| {
-        if round == 0 && item < 3 {
+    let (result, seen) = stream(&workers, 12, |(name, item)| {
+        if name == "work" && item < 3 {
             barrier.wait();
         }
         Ok(())
-    };
-    let items = (0..6).map(|number| Numbered::new(number, &work, &fails));
-    let own = (&mut states[..], &mut nothing(3)[..]);
-    let result = workers.stream(own, &mut Vec::new(), items, 4, 6);
-    result.unwrap();
-    assert_eq!(states.iter().sum::<usize>(), 24);
-}
-
-/// One party's end of a connection.
-struct End {
-    to_peer: Sender<(usize, usize)>,
-    from_peer: Receiver<(usize, usize)>,
-}
-
-/// An item of which the one who asks sends in every round but the last, and the other answers; the answer is received in
-/// the round that follows.
-struct Talk {
-    number: usize,
-    last: usize,
-    asks: bool,
-}
-
-impl Talk {
-    fn recv(&self, round: usize, end: &End) -> Result<(), &'static str> {
-        match end.from_peer.recv_timeout(Duration::from_secs(20)) {
-            Ok(message) if message == (round, self.number) => Ok(()),
-            Ok(_) => Err("another message"),
-            Err(_) => Err("both wait for each other"),
-        }
-    }
-}
-
-impl Rounds<End> for Talk {
-    type State = ();
-    type Kept = ();
-    type Error = &'static str;
-
-    fn before(&mut self, round: usize, (): &mut (), end: &mut End) -> Result<(), &'static str> {
-        if self.asks && round > 0 {
-            self.recv(round - 1, end)
-        } else if !self.asks && round < self.last {
-            self.recv(round, end)
-        } else {
-            Ok(())
-        }
-    }
-
-    fn work(&mut self, round: usize, (): &mut ()) -> Result<(), &'static str> {
-        if (self.number + round).is_multiple_of(3) {
-            thread::yield_now();
-        }
-        Ok(())
-    }
-
-    fn after(&mut self, round: usize, (): &mut (), end: &mut End) -> Result<(), &'static str> {
-        if round == self.last {
-            return Ok(());
-        }
-        let sent = end.to_peer.send((round, self.number));
-        sent.map_err(|_| "the peer has gone")
-    }
-}
-
-#[test]
-fn parties_with_any_numbers_of_threads_do_not_wait_for_each_other() {
-    let talk = |asks, n, threads, end: &mut End| {
-        let items = (0..n).map(|number| Talk {
-            number,
-            last: 4,
-            asks,
-        });
-        let workers = Workers::new(threads).unwrap();
-        let own = (&mut vec![(); threads][..], &mut vec![(); threads][..]);
-        workers.stream(own, end, items, 5, 8)
-    };
-    for (ours, theirs) in [(1, 1), (1, 2), (2, 1), (2, 2), (3, 7), (7, 3), (8, 8)] {
-        for n in [1, 2, 3, 4, 5, 8, 9, 17, 100] {
-            let (ask, answer) = (channel(), channel());
-            let [mut here, mut there] = [(ask.0, answer.1), (answer.0, ask.1)]
-                .map(|(to_peer, from_peer)| End { to_peer, from_peer });
-            thread::scope(|scope| {
-                let peer = scope.spawn(move || talk(false, n, theirs, &mut there));
-                talk(true, n, ours, &mut here).unwrap();
-                peer.join().unwrap().unwrap();
-            });
-        }
-    }
+    });
+    assert_eq!((result, seen.len()), (Ok(()), 24));
 }

@@ -97,6 +97,10 @@ impl Channel for Timed {
         self.since = Instant::now();
         self.now = (phase, step);
     }
+
+    fn connections(&mut self) -> Vec<&mut dyn Channel> {
+        vec![self]
+    }
 }
 
 fn main() {

@@ -259,6 +259,10 @@ mod tests {
         }
 
         fn enter(&mut self, _phase: Phase, _step: StepId) {}
+
+        fn connections(&mut self) -> Vec<&mut dyn Channel> {
+            vec![self]
+        }
     }
 
     /// Stripes of every size and kind, together several stripes of the largest size.

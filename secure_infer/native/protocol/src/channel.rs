@@ -10,6 +10,9 @@ use crate::program::StepId;
 /// The largest body of one message, in bytes; longer transfers are split by the protocol.
 pub const MAX_BODY: usize = 1 << 26;
 
+/// The most connections of one session: as many as a long vector has lanes, or a part of their number.
+pub const MAX_CONNECTIONS: usize = 8;
+
 /// The type of a message; its number is the byte on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -120,7 +123,8 @@ pub enum Phase {
     Online,
 }
 
-/// An ordered, reliable, authenticated and encrypted connection to the other party.
+/// An ordered, reliable, authenticated and encrypted connection to the other party, or several that belong to one
+/// session: all but [`Channel::connections`] and [`Channel::give_up`] is about the first of them.
 pub trait Channel: Send {
     /// Queues one message; it may be sent later, but before [`Channel::recv`] waits.
     ///
@@ -148,4 +152,11 @@ pub trait Channel: Send {
 
     /// Told when the walk enters a step, so that time and bytes can be accounted for it.
     fn enter(&mut self, _phase: Phase, _step: StepId) {}
+
+    /// The session's connections, this one first, the same at both parties. Threads may use them at the same time, and each
+    /// has an order of its own. Unless there is only one, at least one party has a thread for each.
+    fn connections(&mut self) -> Vec<&mut dyn Channel>;
+
+    /// Ends, with [`ChannelError::Cancelled`], whatever other threads wait for in the session's other connections.
+    fn give_up(&mut self) {}
 }

@@ -1,30 +1,30 @@
-//! How a long vector is cut so that computing and sending overlap.
+//! How a long vector is cut so that computing and sending overlap, and so that threads don't wait for each other.
 //!
 //! The online rounds of a vector run as a pipeline: while one party works on one lane, the other works on
 //! the next. A lane fits into the caches; so many are under way together that nobody waits, and so few that the network
-//! and the peer can hold them. Both parties cut in the same way, from the length alone.
+//! and the peer can hold them. Both parties cut in the same way, from the length and the number of connections alone.
 //!
-//! With several threads, whoever takes a lane receives, works and sends ([`Workers::stream`]), so that what one thread
-//! receives isn't in another's cache; a message's memory stays with its thread, too. The peer cannot tell, but for the
-//! time.
+//! Lanes that lie together pass the same connection, and a connection has one thread, which receives, works and sends. A
+//! thread may have several connections if the peer has more threads; then it takes a lane of each in turn. Nobody waits
+//! for ever: one of the parties has a thread for every connection (see [`Channel::connections`]), which waits for nothing
+//! but its peer there, and a pair of threads on one connection gets on as if the parties had no others.
 
-use std::marker::PhantomData;
+use std::collections::VecDeque;
 use std::mem::take;
 use std::ops::Range;
 use std::slice::ChunksMut;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use blindread_pool::{Rounds, Workers};
-use blindread_ring::{Word, prefetch_next};
+use blindread_pool::Workers;
+use blindread_ring::Word;
 
-use crate::channel::{Channel, Kind};
+use crate::channel::{Channel, Kind, MAX_CONNECTIONS};
 use crate::error::ProtocolError;
 use crate::secret::Secret;
 
-/// Lanes under way together.
+/// Lanes under way together, on all connections.
 const DEPTH: usize = 16;
-/// Lanes of a vector, or a multiple of that, so that a lane comes back to the thread that it was with, in whose caches
-/// is what it keeps, as long as threads take turns.
-const TOGETHER: usize = 8;
 /// Elements of a lane, at most: what the rounds keep in between stays in the second-level cache.
 const LARGEST: usize = 1 << 16;
 /// Elements of a lane, at least, so that small vectors are not cut into tiny messages.
@@ -53,38 +53,16 @@ pub(crate) struct Scratch<W: Word> {
     pub(crate) bits: Secret<u8>,
     pub(crate) tables: Secret<u16>,
     pub(crate) words: Secret<W>,
-    /// How many threads work besides.
-    others: usize,
 }
 
-impl<W: Word> Scratch<W> {
-    fn new(threads: usize) -> Self {
+impl<W: Word> Default for Scratch<W> {
+    fn default() -> Self {
         Self {
             bytes: block(),
             bits: block(),
             tables: block(),
             words: block(),
-            others: threads - 1,
         }
-    }
-
-    /// For every block of a lane of `n` elements.
-    pub(crate) fn ahead(&self, n: usize) -> impl Iterator<Item = ReadAhead> + use<W> {
-        let (blocks, others) = (n.div_ceil(STEP), n * self.others);
-        (1..=blocks).map(move |block| ReadAhead(if block == blocks { others } else { 0 }))
-    }
-}
-
-/// What a thread reads ahead: what comes behind a block, but for so many elements. Behind a lane comes what the other
-/// threads work on, and then what this one takes next.
-#[derive(Clone, Copy)]
-pub(crate) struct ReadAhead(usize);
-
-impl ReadAhead {
-    /// Asks for what is needed after a block of a vector.
-    #[inline(always)]
-    pub(crate) fn of<T>(self, block: &[T]) {
-        prefetch_next(block, self.0);
     }
 }
 
@@ -105,10 +83,18 @@ pub(crate) struct Online<'a> {
 /// Memory that the next step uses again.
 #[derive(Default)]
 pub(crate) struct Kept {
-    /// Of messages, of each thread: what it has used last is in its caches.
-    messages: Vec<Vec<Vec<u8>>>,
+    /// Of each thread: what it has used last is in its caches.
+    messages: Vec<Messages>,
     short: Memory<u16>,
     long: Memory<u32>,
+}
+
+/// Memory for what a lane receives and sends.
+#[derive(Default)]
+#[repr(align(128))]
+struct Messages {
+    received: Vec<u8>,
+    answer: Vec<u8>,
 }
 
 /// Memory for vectors whose elements fit into a type.
@@ -116,7 +102,7 @@ pub(crate) struct Kept {
 pub(crate) struct Memory<W: Word> {
     /// What the lanes of a vector keep between their rounds.
     pub(crate) values: Secret<W>,
-    /// Of every thread.
+    /// Of each thread.
     scratch: Vec<Scratch<W>>,
 }
 
@@ -159,49 +145,112 @@ pub(crate) trait Lane<W: Word>: Send {
     fn sends(&self, round: usize) -> Option<Kind>;
 }
 
-/// A lane and its messages.
-struct Passing<L, W> {
-    lane: L,
-    received: Vec<u8>,
-    answer: Vec<u8>,
-    words: PhantomData<fn(W)>,
+/// A connection, and the lanes that pass it: so many at a time through the first round, in their order, then through the
+/// second, and so on. One that has passed its last round gives its place to the next one.
+struct Line<'a, L> {
+    ch: &'a mut dyn Channel,
+    lanes: Vec<L>,
+    /// Round and lane of what waits for its turn.
+    waiting: VecDeque<(usize, usize)>,
+    /// The first lane that hasn't had its first round.
+    next: usize,
 }
 
-impl<'c, W: Word, L: Lane<W>> Rounds<dyn Channel + 'c> for Passing<L, W> {
-    type State = Scratch<W>;
-    type Kept = Vec<Vec<u8>>;
-    type Error = ProtocolError;
-
-    fn before(
-        &mut self,
-        round: usize,
-        kept: &mut Vec<Vec<u8>>,
-        ch: &mut (dyn Channel + 'c),
-    ) -> Result<(), ProtocolError> {
-        self.answer = kept.pop().unwrap_or_default();
-        self.received = kept.pop().unwrap_or_default();
-        if let Some((kind, len)) = self.lane.receives(round) {
-            ch.recv(kind, len, &mut self.received)?;
+impl<'a, L> Line<'a, L> {
+    fn new(ch: &'a mut dyn Channel, lanes: Vec<L>, together: usize) -> Self {
+        let next = lanes.len().min(together);
+        Self {
+            ch,
+            lanes,
+            waiting: (0..next).map(|lane| (0, lane)).collect(),
+            next,
         }
-        Ok(())
     }
 
-    fn work(&mut self, round: usize, scratch: &mut Scratch<W>) -> Result<(), ProtocolError> {
-        self.answer.clear();
-        (self.lane).work(round, &self.received, &mut self.answer, scratch)
-    }
-
-    fn after(
+    /// One round of one lane; false if all have passed.
+    fn pass<W: Word>(
         &mut self,
-        round: usize,
-        kept: &mut Vec<Vec<u8>>,
-        ch: &mut (dyn Channel + 'c),
-    ) -> Result<(), ProtocolError> {
-        if let Some(kind) = self.lane.sends(round) {
-            ch.send(kind, &self.answer)?;
+        rounds: usize,
+        Messages { received, answer }: &mut Messages,
+        scratch: &mut Scratch<W>,
+    ) -> Result<bool, ProtocolError>
+    where
+        L: Lane<W>,
+    {
+        let Some((round, number)) = self.waiting.pop_front() else {
+            return Ok(false);
+        };
+        let lane = &mut self.lanes[number];
+        received.clear();
+        if let Some((kind, len)) = lane.receives(round) {
+            self.ch.recv(kind, len, received)?;
         }
-        kept.extend([take(&mut self.received), take(&mut self.answer)]);
-        Ok(())
+        answer.clear();
+        lane.work(round, received, answer, scratch)?;
+        if let Some(kind) = lane.sends(round) {
+            self.ch.send(kind, answer)?;
+        }
+        if round + 1 < rounds {
+            self.waiting.push_back((round + 1, number));
+        } else if self.next < self.lanes.len() {
+            self.waiting.push_back((0, self.next));
+            self.next += 1;
+        }
+        Ok(true)
+    }
+}
+
+/// One thread, its connections and what it works with.
+#[repr(align(128))]
+struct Thread<'a, L, W: Word> {
+    lines: Vec<Line<'a, L>>,
+    messages: &'a mut Messages,
+    scratch: &'a mut Scratch<W>,
+}
+
+impl<L, W> Thread<'_, L, W>
+where
+    W: Word,
+    L: Lane<W>,
+{
+    /// Passes all lanes, unless another thread has failed.
+    fn run(&mut self, rounds: usize, stopped: &AtomicBool) -> Result<(), ProtocolError> {
+        let several = self.lines.len() > 1;
+        let mut left = true;
+        while left {
+            left = false;
+            for line in &mut self.lines {
+                if stopped.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                left |= line.pass(rounds, self.messages, self.scratch)?;
+                if several {
+                    // or the peer's thread would wait until this one comes here again
+                    line.ch.flush()?;
+                }
+            }
+        }
+        // what follows may be on another connection
+        self.lines
+            .iter_mut()
+            .try_for_each(|line| Ok(line.ch.flush()?))
+    }
+}
+
+/// Stops all threads when one fails or panics.
+struct Alarm<'a, 'b, L, W: Word> {
+    thread: &'a mut Thread<'b, L, W>,
+    stopped: &'a AtomicBool,
+    off: bool,
+}
+
+impl<L, W: Word> Drop for Alarm<'_, '_, L, W> {
+    fn drop(&mut self) {
+        if !self.off {
+            self.stopped.store(true, Ordering::Relaxed);
+            let lines = &mut self.thread.lines;
+            lines.iter_mut().for_each(|line| line.ch.give_up());
+        }
     }
 }
 
@@ -212,39 +261,66 @@ impl Online<'_> {
     /// Those of the rounds.
     pub(crate) fn exchange<W, L>(
         &mut self,
-        lanes: impl IntoIterator<Item = L, IntoIter: Send>,
+        lanes: impl IntoIterator<Item = L>,
         rounds: usize,
     ) -> Result<(), ProtocolError>
     where
         W: Room,
         L: Lane<W>,
     {
-        let threads = self.workers.threads();
+        let connections = self.ch.connections();
+        let count = connections.len();
+        let threads = self.workers.threads().min(count);
         let mut scratch = take(&mut W::room(self.kept).scratch);
-        scratch.resize_with(threads, || Scratch::new(threads));
-        let kept = &mut self.kept.messages;
-        kept.resize_with(threads, Vec::new);
-        let lanes = lanes.into_iter().map(|lane| Passing {
-            lane,
-            received: Vec::new(),
-            answer: Vec::new(),
-            words: PhantomData,
+        scratch.resize_with(threads, Scratch::default);
+        let messages = &mut self.kept.messages;
+        messages.resize_with(threads, Messages::default);
+        let own = scratch.iter_mut().zip(messages);
+        let mut own: Vec<_> = own
+            .map(|(scratch, messages)| Thread {
+                lines: Vec::new(),
+                messages,
+                scratch,
+            })
+            .collect();
+        let lanes: Vec<L> = lanes.into_iter().collect();
+        let (each, mut lanes) = (lanes.len().div_ceil(count), lanes.into_iter());
+        for (number, ch) in connections.into_iter().enumerate() {
+            let lanes = lanes.by_ref().take(each).collect();
+            let line = Line::new(ch, lanes, DEPTH.div_ceil(count));
+            own[number % threads].lines.push(line);
+        }
+        let (failed, stopped) = (Mutex::new(None), AtomicBool::new(false));
+        self.workers.abreast(&mut own, |thread| {
+            let mut alarm = Alarm {
+                thread,
+                stopped: &stopped,
+                off: false,
+            };
+            match alarm.thread.run(rounds, &stopped) {
+                Ok(()) => alarm.off = true,
+                Err(error) => {
+                    let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                    failed.get_or_insert(error);
+                }
+            }
         });
-        let own = (&mut scratch[..], &mut kept[..]);
-        (self.workers).stream(own, &mut *self.ch, lanes, rounds, DEPTH)?;
         W::room(self.kept).scratch = scratch;
-        Ok(())
+        let failed = failed.into_inner();
+        failed
+            .unwrap_or_else(PoisonError::into_inner)
+            .map_or(Ok(()), Err)
     }
 }
 
 impl Lanes {
     /// Those of a vector of `n` elements.
     pub(crate) fn new(n: usize) -> Self {
-        let count = if n < TOGETHER * SMALLEST {
+        let count = if n < MAX_CONNECTIONS * SMALLEST {
             // as many as a power of two
             1 << (n / SMALLEST).max(1).ilog2()
         } else {
-            n.div_ceil(LARGEST).next_multiple_of(TOGETHER)
+            n.div_ceil(LARGEST).next_multiple_of(MAX_CONNECTIONS)
         };
         Self {
             n,

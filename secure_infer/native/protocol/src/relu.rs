@@ -318,7 +318,7 @@ impl<W: Word> HospitalRelu<W> {
         let mut states: Vec<_> = (0..off.workers.threads())
             .map(|_| Block::<W>::new())
             .collect();
-        off.workers.stream_once(
+        off.workers.stream(
             &mut states,
             off.ch,
             blocks,
@@ -434,7 +434,7 @@ impl<W: Word> DeveloperRelu<W> {
             let picks: Vec<_> = picks.iter_mut().filter_map(Iterator::next).collect();
             (picks, block, Vec::new())
         });
-        off.workers.stream_once(
+        off.workers.stream(
             &mut block_for_all(off.workers),
             off.ch,
             blocks,

@@ -1,6 +1,6 @@
 //! The messages of a truncation or an extension; see [`crate::truncate`] for the function and its security.
 
-use blindread_ring::{Word, widened};
+use blindread_ring::{Word, prefetch_next, widened};
 
 use crate::ahead::stripes;
 use crate::channel::Kind;
@@ -196,7 +196,7 @@ impl<W: Room> Answers for HospitalTruncate<W> {
             let mut states: Vec<_> = (0..off.workers.threads())
                 .map(|_| Block::<W>::new())
                 .collect();
-            off.workers.stream_once(
+            off.workers.stream(
                 &mut states,
                 off.ch,
                 starts.zip(blocks).map(|block| (block, Vec::new())),
@@ -327,7 +327,7 @@ impl<W: Room> Truncates for DeveloperTruncate<W> {
             let blocks = (choices.chunks_mut(BLOCK).zip(w.chunks_mut(BLOCK)))
                 .zip(made)
                 .map(|block| (block, Vec::new()));
-            off.workers.stream_once(
+            off.workers.stream(
                 &mut block_for_all::<W>(off.workers),
                 off.ch,
                 blocks,
@@ -384,7 +384,7 @@ impl<W: Word> Lane<W> for DeveloperLane<'_, W> {
         if round > 0 {
             return self.finish(received, scratch);
         }
-        self.request(answer, scratch);
+        self.request(answer);
         Ok(())
     }
 
@@ -395,12 +395,11 @@ impl<W: Word> Lane<W> for DeveloperLane<'_, W> {
 
 impl<W: Word> DeveloperLane<'_, W> {
     /// The request for H.
-    fn request(&mut self, answer: &mut Vec<u8>, scratch: &Scratch<W>) {
+    fn request(&mut self, answer: &mut Vec<u8>) {
         let truncation = self.truncation;
-        let ahead = scratch.ahead(self.y.len());
         let blocks = self.y.chunks_mut(STEP).zip(self.choices.chunks_mut(STEP));
-        for (ahead, (y, choices)) in ahead.zip(blocks) {
-            ahead.of(choices);
+        for (y, choices) in blocks {
+            prefetch_next(choices);
             widened(
                 #[inline(always)]
                 || {
@@ -415,12 +414,11 @@ impl<W: Word> DeveloperLane<'_, W> {
     /// H's answers; `y` becomes D's shares of the results.
     fn finish(&mut self, received: &[u8], scratch: &mut Scratch<W>) -> Result<(), ProtocolError> {
         let (truncation, bits) = (self.truncation, self.truncation.ot_bits());
-        let ahead = scratch.ahead(self.y.len());
         let blocks = (self.y.chunks_mut(STEP).zip(self.choices.chunks_mut(STEP)))
             .zip(self.w.chunks_mut(STEP))
             .zip(received.chunks(wire::words_len(STEP, bits)));
-        for (ahead, (((y, flips), w), answers)) in ahead.zip(blocks) {
-            ahead.of(w);
+        for (((y, flips), w), answers) in blocks {
+            prefetch_next(w);
             let words = &mut scratch.words[..y.len()];
             wire::get_words(answers, bits, words)?;
             widened(

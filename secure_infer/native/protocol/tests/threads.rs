@@ -1,4 +1,5 @@
-//! Whatever the number of threads: the same messages to the byte, and the same outputs.
+//! Whatever the number of threads: the same messages to the byte on every connection. Whatever the number of
+//! connections: the same outputs. And a failure in one of them ends the session.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test may panic")]
 
 #[allow(dead_code, reason = "the other tests use the rest")]
@@ -12,12 +13,13 @@ use std::thread;
 use blindread_lattice::Prg;
 use blindread_protocol::channel::Kind;
 use blindread_protocol::{
-    OtEngine, Parameters, Plan, Program, SessionOptions, StepParameters, Workers, developer,
-    hospital, make_hints,
+    OtEngine, Parameters, Plan, Program, ProtocolError, SessionOptions, StepParameters, Workers,
+    developer, hospital, make_hints,
 };
-use common::pair;
+use common::{MemoryChannel, Several, Tamper, pair, several};
 
-/// Vectors of several lanes, with and without padding and re-masking, a truncation of either kind.
+/// Vectors of several lanes, and of fewer than there are connections, with and without padding and re-masking,
+/// a truncation of either kind.
 const PROGRAM: &str = r#"{"format":"blindread.program","version":1,
  "values":[
   {"shape":[3,60,62],"ring_bits":27},{"shape":[24,60,62],"ring_bits":27},{"shape":[24,30,31],"ring_bits":27},
@@ -82,21 +84,32 @@ fn case() -> Case {
     }
 }
 
+type Ends = Several<MemoryChannel>;
+type Messages = Vec<(Kind, Vec<u8>)>;
+type Outputs = Vec<Vec<i64>>;
+type Ended<T> = Result<T, ProtocolError>;
+
 #[derive(PartialEq)]
 struct Transcript {
-    by_hospital: Vec<(Kind, Vec<u8>)>,
-    by_developer: Vec<(Kind, Vec<u8>)>,
-    outputs: Vec<Vec<i64>>,
+    /// Per connection.
+    by_hospital: Vec<Messages>,
+    by_developer: Vec<Messages>,
+    outputs: Outputs,
 }
 
-/// A session with fixed randomness; threads of the hospital and of the developer.
-fn run(case: &Case, engine: OtEngine, threads: [usize; 2]) -> Transcript {
+/// A session with fixed randomness, of which a party closes its connections as soon as it fails; threads of
+/// the hospital and of the developer. What each of them sent, if it got to its end.
+fn session(
+    case: &Case,
+    engine: OtEngine,
+    (mut h, mut d): (Ends, Ends),
+    threads: [usize; 2],
+) -> (Ended<(Ends, Outputs)>, Ended<Ends>) {
     let [ours, theirs] = threads.map(|count| SessionOptions {
         id: [9; 32],
         engine,
         workers: Workers::new(count).unwrap(),
     });
-    let (mut h, mut d) = pair();
     let (plan, parameters, secrets) = (
         case.plan.clone(),
         case.parameters.clone(),
@@ -104,36 +117,114 @@ fn run(case: &Case, engine: OtEngine, threads: [usize; 2]) -> Transcript {
     );
     let developer = thread::spawn(move || {
         let mut session =
-            developer::Session::setup(&mut d, plan, parameters, secrets, theirs, [4; 32]).unwrap();
-        let ticket = session.prepare(&mut d, 0, [5; 32]).unwrap();
-        session.infer(&mut d, ticket, 3.0, [6; 32]).unwrap();
-        d
+            developer::Session::setup(&mut d, plan, parameters, secrets, theirs, [4; 32])?;
+        let ticket = session.prepare(&mut d, 0, [5; 32])?;
+        session.infer(&mut d, ticket, 3.0, [6; 32])?;
+        Ok(d)
     });
     let (plan, hints) = (case.plan.clone(), case.hints.clone());
-    let mut session =
-        hospital::Session::setup(&mut h, plan, hints, [7; 32], ours, [3; 32]).unwrap();
-    let ticket = session.prepare(&mut h, 0, [8; 32]).unwrap();
-    let image: Vec<i32> = (0..3 * 60 * 62).map(|i| i * 31 % 255 - 127).collect();
-    let outputs = session.infer(&mut h, ticket, &image).unwrap();
+    let hospital = move || {
+        let mut session = hospital::Session::setup(&mut h, plan, hints, [7; 32], ours, [3; 32])?;
+        let ticket = session.prepare(&mut h, 0, [8; 32])?;
+        let image: Vec<i32> = (0..3 * 60 * 62).map(|i| i * 31 % 255 - 127).collect();
+        let outputs = session.infer(&mut h, ticket, &image)?;
+        Ok((h, outputs))
+    };
+    (hospital(), developer.join().unwrap())
+}
+
+fn run(case: &Case, engine: OtEngine, connections: usize, threads: [usize; 2]) -> Transcript {
+    let (hospital, developer) = session(case, engine, several(connections), threads);
+    let sent = |ends: Ends| ends.0.into_iter().map(|end| end.sent).collect();
+    let (h, outputs) = hospital.unwrap();
     Transcript {
-        by_hospital: h.sent,
-        by_developer: developer.join().unwrap().sent,
+        by_hospital: sent(h),
+        by_developer: sent(developer.unwrap()),
         outputs,
     }
 }
+
+/// Sessions of so many connections, with threads of the hospital and of the developer: at least one of them
+/// has a thread for every connection.
+const SESSIONS: [(usize, &[[usize; 2]]); 4] = [
+    (1, &[[1, 1], [2, 1], [1, 2], [3, 2]]),
+    (2, &[[2, 2], [2, 1], [1, 2], [3, 2]]),
+    (3, &[[3, 3], [3, 2], [2, 3], [3, 1]]),
+    (8, &[[8, 8], [8, 1], [1, 8], [8, 3]]),
+];
 
 #[test]
 fn session_is_the_same_to_the_byte_for_any_number_of_threads() {
     let case = case();
     for engine in OtEngine::ALL {
-        let expected = run(&case, engine, [1, 1]);
-        assert!(expected.outputs[0].iter().any(|&y| y != 0));
-        for threads in [[2, 1], [1, 2], [3, 2]] {
+        let mut outputs = None;
+        for (connections, threads) in SESSIONS {
+            let expected = run(&case, engine, connections, threads[0]);
+            assert!(expected.outputs[0].iter().any(|&y| y != 0));
+            let by_all = expected.by_hospital.iter().chain(&expected.by_developer);
+            assert!(by_all.map(Vec::len).all(|sent| sent > 0));
             // not assert_eq: a failure would print megabytes
             assert!(
-                run(&case, engine, threads) == expected,
-                "{engine:?}, {threads:?} threads"
+                *outputs.get_or_insert(expected.outputs.clone()) == expected.outputs,
+                "{engine:?}, {connections} connections"
             );
+            for &threads in &threads[1..] {
+                assert!(
+                    run(&case, engine, connections, threads) == expected,
+                    "{engine:?}, {connections} connections, {threads:?} threads"
+                );
+            }
+        }
+    }
+}
+
+/// A session of two connections, in one of which a party changes a message. What both ended with.
+fn cheat(
+    case: &Case,
+    threads: [usize; 2],
+    (by_hospital, connection): (bool, usize),
+    how: Tamper,
+) -> [&'static str; 2] {
+    let (mut h, mut d) = several(2);
+    let (cheat, kind) = if by_hospital {
+        (&mut h, Kind::ChunkTables)
+    } else {
+        (&mut d, Kind::MuxRequest)
+    };
+    cheat.0[connection].tamper = Some((kind, how));
+    let (hospital, developer) = session(case, OtEngine::SoftSpoken, (h, d), threads);
+    [hospital.err(), developer.err()].map(|error| error.map_or("none", |error| error.code()))
+}
+
+#[test]
+fn a_failure_in_one_connection_ends_both_sessions_with_its_error() {
+    let case = case();
+    for threads in [[2, 2], [1, 2], [2, 1]] {
+        for connection in [0, 1] {
+            for (how, code) in [
+                (Tamper::Shorten, "unexpected_length"),
+                (Tamper::Rename, "unexpected_message"),
+            ] {
+                let by = |hospital| cheat(&case, threads, (hospital, connection), how);
+                assert_eq!(
+                    [by(true), by(false)],
+                    [["peer_closed", code], [code, "peer_closed"]],
+                    "{how:?} on connection {connection}, {threads:?} threads"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_panic_in_one_connection_leaves_nobody_waiting() {
+    let case = case();
+    for threads in [[2, 2], [1, 2], [2, 1]] {
+        for connection in [0, 1] {
+            let (h, mut d) = several(2);
+            d.0[connection].panics = Some(Kind::ChunkTables);
+            let run = || session(&case, OtEngine::SoftSpoken, (h, d), threads);
+            assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Ctrl-C for calls that run without the interpreter's lock.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,11 @@ use crate::error::Failure;
 /// How often Python is asked; taking its lock more often would slow the session down.
 const PERIOD: Duration = Duration::from_millis(100);
 
+thread_local! {
+    /// When this thread has asked: signals reach Python's main thread only, so no other one may ask in its place.
+    static LAST: Cell<Instant> = Cell::new(Instant::now());
+}
+
 /// Looks for Python's signals wherever a session waits, and keeps the exception that one raised.
 pub struct Interrupt {
     cancel: Cancel,
@@ -20,13 +26,12 @@ pub struct Interrupt {
 impl Interrupt {
     pub fn new() -> Self {
         let raised = Arc::new(Mutex::new(None));
-        let (keep, last) = (raised.clone(), Mutex::new(Instant::now()));
+        let keep = raised.clone();
         let check = move || {
-            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-            if last.elapsed() < PERIOD {
+            if LAST.with(|last| last.get().elapsed() < PERIOD) {
                 return false;
             }
-            *last = Instant::now();
+            LAST.set(Instant::now());
             let signal = Python::try_attach(|py| py.check_signals().err()).flatten();
             let found = signal.is_some();
             if found {

@@ -164,13 +164,12 @@ fn agrees(set: Instructions) -> bool {
     })
 }
 
-/// Asks for what lies behind a part of a vector, as much as the part and `skip` elements further, so that it is in the
-/// cache when its turn comes.
+/// Asks for what lies behind a part of a vector, as much as the part, so that it is in the cache when its turn comes.
 #[inline(always)]
-pub fn prefetch_next<T>(part: &[T], skip: usize) {
+pub fn prefetch_next<T>(part: &[T]) {
     #[cfg(target_arch = "x86_64")]
     for at in (0..size_of_val(part)).step_by(64) {
-        let next: *const u8 = part.as_ptr_range().end.wrapping_add(skip).cast();
+        let next: *const u8 = part.as_ptr_range().end.cast();
         // SAFETY: an instruction of every x86-64 processor; it does nothing where there is no memory.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(at).cast()) };
     }

@@ -9,8 +9,8 @@ use blindread_link::budget::Budget;
 use blindread_link::choice::EngineOption;
 use blindread_link::developer::{DeveloperModel, DeveloperServer, Limits};
 use blindread_link::event::Event;
+use blindread_link::hello::Identity;
 use blindread_link::hospital::{Endpoint, HospitalModel, HospitalSession};
-use blindread_link::message::Identity;
 use blindread_link::timeouts::Timeouts;
 use blindread_link::tls::{Credentials, Fingerprint};
 use blindread_link::{Cancel, LinkError};
@@ -22,6 +22,7 @@ use rcgen::{
     KeyUsagePurpose, date_time_ymd,
 };
 
+/// A square of four; [`wide_models`] have a larger one.
 pub const PROGRAM: &str = r#"{"format":"blindread.program","version":1,
  "values":[{"shape":[1,4,4],"ring_bits":27},{"shape":[2,4,4],"ring_bits":27},
            {"shape":[2,4,4],"ring_bits":27},{"shape":[2,4,4],"ring_bits":27}],
@@ -32,7 +33,8 @@ pub const PROGRAM: &str = r#"{"format":"blindread.program","version":1,
   {"op":"relu","name":"relu","in":2,"out":3,"window":[1,12]},
   {"op":"output","name":"logits","in":3}]}"#;
 pub const INPUT_LEN: usize = 16;
-pub const OUTPUT_LEN: usize = 32;
+/// Of [`wide_models`], whose vectors have four lanes.
+pub const WIDE_LEN: usize = 4096;
 pub const SEED: [u8; 32] = [7; 32];
 pub const IDENTITY: Identity = Identity {
     bundle: [0xb1; 32],
@@ -44,11 +46,20 @@ pub const IDENTITY: Identity = Identity {
 pub fn models() -> (HospitalModel, DeveloperModel) {
     static MODELS: std::sync::OnceLock<(HospitalModel, DeveloperModel)> =
         std::sync::OnceLock::new();
-    MODELS.get_or_init(make_models).clone()
+    MODELS.get_or_init(|| make_models(PROGRAM)).clone()
 }
 
-fn make_models() -> (HospitalModel, DeveloperModel) {
-    let plan = Arc::new(Plan::new(Program::from_json(PROGRAM).unwrap()).unwrap());
+/// The same for more pixels.
+pub fn wide_models() -> (HospitalModel, DeveloperModel) {
+    static MODELS: std::sync::OnceLock<(HospitalModel, DeveloperModel)> =
+        std::sync::OnceLock::new();
+    MODELS
+        .get_or_init(|| make_models(&PROGRAM.replace("4,4]", "64,64]")))
+        .clone()
+}
+
+fn make_models(program: &str) -> (HospitalModel, DeveloperModel) {
+    let plan = Arc::new(Plan::new(Program::from_json(program).unwrap()).unwrap());
     let mut steps = HashMap::new();
     let weights = (0..18)
         .map(|i| {
@@ -79,8 +90,8 @@ fn make_models() -> (HospitalModel, DeveloperModel) {
     let mut rng = blindread_lattice::Prg::from_seed(&entropy);
     let (hints, secrets) = make_hints(&plan, &parameters, &SEED, &mut rng, 1).unwrap();
     let hospital = HospitalModel {
+        input_len: plan.program().input_shape().iter().product(),
         plan: plan.clone(),
-        input_len: INPUT_LEN,
         hints: Arc::new(hints),
         public_seed: SEED,
         identity: IDENTITY,
@@ -183,7 +194,15 @@ pub fn limits() -> Limits {
         tickets: 2,
         output_noise: 0.0,
         timeouts: timeouts(),
-        threads: 2,
+        threads: 1,
+    }
+}
+
+/// The same with so many threads, and therefore connections.
+pub fn with_threads(threads: usize) -> Limits {
+    Limits {
+        threads,
+        ..limits()
     }
 }
 
@@ -267,17 +286,22 @@ impl Served {
 
 /// The image of the tests, and what comes out: itself where positive, its negative where negative.
 pub fn image(seed: i32) -> Vec<i32> {
-    (0..INPUT_LEN as i32)
+    image_of(INPUT_LEN, seed)
+}
+
+/// Of so many pixels.
+pub fn image_of(len: usize, seed: i32) -> Vec<i32> {
+    (0..len as i32)
         .map(|i| ((i * 37 + seed * 101) % 401 - 200) * 4)
         .collect()
 }
 
 pub fn assert_outputs(image: &[i32], outputs: &[Vec<i64>]) {
     assert_eq!(outputs.len(), 1);
-    assert_eq!(outputs[0].len(), OUTPUT_LEN);
+    assert_eq!(outputs[0].len(), 2 * image.len());
     for (at, &got) in outputs[0].iter().enumerate() {
-        let pixel = i64::from(image[at % INPUT_LEN]);
-        let expected = if at < INPUT_LEN {
+        let pixel = i64::from(image[at % image.len()]);
+        let expected = if at < image.len() {
             pixel.max(0)
         } else {
             (-pixel).max(0)

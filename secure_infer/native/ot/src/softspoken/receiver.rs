@@ -162,7 +162,7 @@ impl OtReceiver {
         let batches = batches(chunks, PLANES)
             .zip(out)
             .map(|(batch, out)| (batch, out, Vec::new()));
-        self.workers.stream_once(
+        self.workers.stream(
             &mut self.scratch,
             wire,
             batches,

@@ -147,7 +147,7 @@ impl OtSender {
         let batches = batches(chunks, PLANES)
             .zip(out)
             .map(|(batch, out)| (batch, out, Vec::new()));
-        self.workers.stream_once(
+        self.workers.stream(
             &mut self.scratch,
             wire,
             batches,

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use blindread_ring::{Word, widened};
+use blindread_ring::{Word, prefetch_next, widened};
 
 use super::{Answers, HospitalOffline, HospitalRelu, HospitalTruncate};
 use crate::ahead::stripes;
@@ -121,13 +121,12 @@ impl<W: Word> HospitalLane<'_, W> {
         scratch: &mut Scratch<W>,
     ) {
         let (chunk, last) = (self.chunks[at], at + 1 == self.chunks.len());
-        let ahead = scratch.ahead(self.zero.len());
         let blocks = (self.codes[at].chunks_mut(STEP))
             .zip(self.pads[at].chunks_mut(STEP))
             .zip(received.chunks(wire::nibbles_len(STEP)));
-        for (ahead, ((codes, pads), indices)) in ahead.zip(blocks) {
-            ahead.of(codes);
-            ahead.of(pads);
+        for ((codes, pads), indices) in blocks {
+            prefetch_next(codes);
+            prefetch_next(pads);
             let n = codes.len();
             let (bytes, answers) = (&mut scratch.bytes[..n], &mut scratch.tables[..n]);
             widened(
@@ -157,14 +156,13 @@ impl<W: Word> HospitalLane<'_, W> {
     ) -> Result<(), ProtocolError> {
         let (bits, mask) = (self.out_bits, ring_mask(self.out_bits));
         let pi = &mut self.codes[self.chunks.len() - 1];
-        let ahead = scratch.ahead(self.zero.len());
         let blocks = (self.zero.chunks_mut(STEP).zip(self.one.chunks_mut(STEP)))
             .zip(pi.chunks_mut(STEP))
             .zip(received.chunks(wire::flagged_len(STEP, bits)));
-        for (ahead, (((zero, one), pi), request)) in ahead.zip(blocks) {
-            ahead.of(zero);
-            ahead.of(one);
-            ahead.of(pi);
+        for (((zero, one), pi), request) in blocks {
+            prefetch_next(zero);
+            prefetch_next(one);
+            prefetch_next(pi);
             let n = pi.len();
             let (flips, words) = (&mut scratch.bytes[..n], &mut scratch.words[..n]);
             wire::get_flagged(request, bits, flips, words)?;

@@ -3,7 +3,7 @@
 use std::mem::take;
 use std::ops::Range;
 
-use blindread_ring::{Word, widened};
+use blindread_ring::{Word, prefetch_next, widened};
 
 use super::{Channels, Compares, DeveloperOffline, DeveloperRelu};
 use crate::ahead::stripes;
@@ -189,15 +189,14 @@ impl<W: Word> Lane<W> for DeveloperLane<'_, W> {
 impl<W: Word> DeveloperLane<'_, W> {
     /// The thresholds, and the indices of the first chunk.
     fn begin(&mut self, first: Chunk, indices: &mut Vec<u8>, scratch: &mut Scratch<W>) {
-        let ahead = scratch.ahead(self.y.len());
         let (common, deltas) = (self.common, &mut scratch.bytes);
         let carry = &mut scratch.bits;
         carry.fill(0);
         let input = self.input.unwrap_or(self.out);
         let blocks = (blocks(&self.range).zip(input.chunks(STEP)))
             .zip(self.y.chunks_mut(STEP).zip(self.picks[0].chunks_mut(STEP)));
-        for (ahead, ((range, input), (y, picks))) in ahead.zip(blocks) {
-            ahead.of(picks);
+        for ((range, input), (y, picks)) in blocks {
+            prefetch_next(picks);
             common.channels.shift(&range, input, y);
             ask(first, y, common.centre, carry, picks, deltas, indices);
         }
@@ -213,15 +212,14 @@ impl<W: Word> DeveloperLane<'_, W> {
         scratch: &mut Scratch<W>,
     ) {
         let (picks, next_picks) = self.picks.split_at_mut(at);
-        let ahead = scratch.ahead(self.y.len());
         let blocks = (self.y.chunks(STEP))
             .zip(received.chunks(wire::tables_len(STEP, chunk.entries())))
             .zip(picks[at - 1].chunks_mut(STEP))
             .zip(next_picks[0].chunks_mut(STEP));
         let (centre, carry) = (self.common.centre, &mut scratch.bits);
-        for (ahead, (((y, answers), picks), next_picks)) in ahead.zip(blocks) {
-            ahead.of(picks);
-            ahead.of(next_picks);
+        for (((y, answers), picks), next_picks) in blocks {
+            prefetch_next(picks);
+            prefetch_next(next_picks);
             pick(chunk, answers, picks, &mut scratch.tables, carry);
             wipe(picks);
             let deltas = &mut scratch.bytes;
@@ -245,13 +243,12 @@ impl<W: Word> DeveloperLane<'_, W> {
         } = *self.common;
         let mask = ring_mask(out_bits);
         let picks = self.picks[self.common.chunks.len() - 1].chunks_mut(STEP);
-        let ahead = scratch.ahead(self.y.len());
         let blocks = (blocks(&self.range).zip(self.y.chunks(STEP)))
             .zip(received.chunks(wire::tables_len(STEP, last.entries())))
             .zip(picks.zip(self.difference.chunks_mut(STEP)));
-        for (ahead, (((range, y), answers), (picks, difference))) in ahead.zip(blocks) {
-            ahead.of(picks);
-            ahead.of(difference);
+        for (((range, y), answers), (picks, difference)) in blocks {
+            prefetch_next(picks);
+            prefetch_next(difference);
             let n = y.len();
             let (beta, flips) = (&mut scratch.bits[..n], &mut scratch.bytes[..n]);
             let words = &mut scratch.words[..n];
@@ -287,14 +284,13 @@ impl<W: Word> DeveloperLane<'_, W> {
         let mask = ring_mask(bits);
         let signs = &mut self.picks[self.common.chunks.len() - 1];
         let mut choices = (self.extension.as_mut()).map(|(choices, _)| choices.chunks_mut(STEP));
-        let ahead = scratch.ahead(self.y.len());
         let blocks = (self.y.chunks_mut(STEP).zip(signs.chunks_mut(STEP)))
             .zip(received.chunks(wire::words_len(STEP, bits)))
             .zip(self.w.chunks_mut(STEP).zip(self.tau.chunks_mut(STEP)))
             .zip(self.out.chunks_mut(STEP));
-        for (ahead, ((((y, signs), answers), (w, tau)), out)) in ahead.zip(blocks) {
-            ahead.of(w);
-            ahead.of(tau);
+        for ((((y, signs), answers), (w, tau)), out) in blocks {
+            prefetch_next(w);
+            prefetch_next(tau);
             let n = y.len();
             let (beta, flips) = (&mut scratch.bits[..n], &mut scratch.bytes[..n]);
             let words = &mut scratch.words[..n];
@@ -311,7 +307,7 @@ impl<W: Word> DeveloperLane<'_, W> {
                     }
                     mux::finish(beta, flips, w, tau, mask, words, y);
                     if let Some((truncation, choices)) = extension {
-                        ahead.of(choices);
+                        prefetch_next(choices);
                         truncation.offset(y);
                         truncation.request(y, choices);
                         wire::put_bits(choices, request);
@@ -335,12 +331,11 @@ impl<W: Word> DeveloperLane<'_, W> {
             return Ok(());
         };
         let bits = truncation.ot_bits();
-        let ahead = scratch.ahead(self.y.len());
         let blocks = (self.y.chunks_mut(STEP).zip(self.out.chunks_mut(STEP)))
             .zip(flips.chunks_mut(STEP).zip(w.chunks_mut(STEP)))
             .zip(received.chunks(wire::words_len(STEP, bits)));
-        for (ahead, (((y, out), (flips, w)), answers)) in ahead.zip(blocks) {
-            ahead.of(w);
+        for (((y, out), (flips, w)), answers) in blocks {
+            prefetch_next(w);
             let words = &mut scratch.words[..y.len()];
             wire::get_words(answers, bits, words)?;
             widened(
