@@ -76,7 +76,7 @@ fn parties_with_any_numbers_of_threads_compute_the_same_and_count_the_same_bytes
 
 /// A hospital that got its welcome, in a session of `threads` connections, and the name under which others join it.
 fn welcomed(served: &Served, credentials: &Credentials, threads: usize) -> (TlsChannel, [u8; 32]) {
-    let mut channel = call(served, credentials);
+    let mut channel = served.call(credentials);
     let own = Hello::new(Role::Hospital, &IDENTITY, threads, &[5; 32]);
     channel.send(Kind::Hello, own.bytes()).unwrap();
     let mut body = Vec::new();
@@ -84,18 +84,6 @@ fn welcomed(served: &Served, credentials: &Credentials, threads: usize) -> (TlsC
     let peer = own.check_peer(&body).unwrap();
     channel.recv(Kind::Done, WELCOME_LEN, &mut body).unwrap();
     (channel, joining_name(&own, &peer))
-}
-
-fn call(served: &Served, credentials: &Credentials) -> TlsChannel {
-    let endpoint = served.endpoint();
-    TlsChannel::connect(
-        &endpoint.address,
-        &endpoint.name,
-        credentials,
-        timeouts(),
-        Cancel::new(),
-    )
-    .unwrap()
 }
 
 fn choose(first: &mut TlsChannel) -> Result<(), ChannelError> {
@@ -119,7 +107,7 @@ fn join(
     credentials: &Credentials,
     joining: Joining,
 ) -> Result<TlsChannel, ChannelError> {
-    let mut channel = call(served, credentials);
+    let mut channel = served.call(credentials);
     channel.send(Kind::Hello, &joining.encode())?;
     channel.recv(Kind::Done, JOIN_LEN, &mut Vec::new())?;
     Ok(channel)

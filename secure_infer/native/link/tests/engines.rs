@@ -184,15 +184,7 @@ fn slow_link_takes_ferret_for_a_larger_network() {
 
 /// A hospital in front of the developer's question which engine it shall be.
 fn rogue_hospital(served: &Served, authority: &Authority, engine: EngineOption) -> TlsChannel {
-    let endpoint = served.endpoint();
-    let mut channel = TlsChannel::connect(
-        &endpoint.address,
-        &endpoint.name,
-        &authority.hospital(),
-        timeouts(),
-        Cancel::new(),
-    )
-    .unwrap();
+    let mut channel = served.call(&authority.hospital());
     let own = Hello::new(Role::Hospital, &identity(engine), 1, &[5; 32]);
     channel.send(Kind::Hello, own.bytes()).unwrap();
     let mut body = Vec::new();

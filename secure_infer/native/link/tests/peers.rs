@@ -21,21 +21,9 @@ use blindread_protocol::hospital::Session;
 use blindread_protocol::{SessionOptions, Workers};
 use common::*;
 
-fn call(served: &Served, credentials: &Credentials) -> TlsChannel {
-    let endpoint = served.endpoint();
-    TlsChannel::connect(
-        &endpoint.address,
-        &endpoint.name,
-        credentials,
-        timeouts(),
-        Cancel::new(),
-    )
-    .unwrap()
-}
-
 /// A hospital that got in and can now do what it likes.
 fn rogue(served: &Served, credentials: &Credentials) -> (TlsChannel, Session) {
-    let mut channel = call(served, credentials);
+    let mut channel = served.call(credentials);
     let own = Hello::new(Role::Hospital, &IDENTITY, 1, &[5; 32]);
     channel.send(Kind::Hello, own.bytes()).unwrap();
     let mut body = Vec::new();
@@ -221,7 +209,7 @@ fn garbage_inside_tls_is_refused_by_its_first_wrong_field() {
         (Kind::Hello, vec![0; 5000], "unexpected_length", false),
         (Kind::Command, vec![0; 9], "unexpected_message", false),
     ] {
-        let mut channel = call(&served, &authority.hospital());
+        let mut channel = served.call(&authority.hospital());
         channel.send(kind, &body).unwrap();
         channel.flush().unwrap();
         let mut hello = Vec::new();

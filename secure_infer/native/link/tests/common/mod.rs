@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use blindread_link::budget::Budget;
+use blindread_link::channel::TlsChannel;
 use blindread_link::choice::EngineOption;
 use blindread_link::developer::{DeveloperModel, DeveloperServer, Limits};
 use blindread_link::event::Event;
@@ -238,6 +239,19 @@ impl Served {
             address: self.server.address().to_string(),
             name: "developer.test".to_owned(),
         }
+    }
+
+    /// A connection on which nothing was said.
+    pub fn call(&self, credentials: &Credentials) -> TlsChannel {
+        let endpoint = self.endpoint();
+        TlsChannel::connect(
+            &endpoint.address,
+            &endpoint.name,
+            credentials,
+            timeouts(),
+            Cancel::new(),
+        )
+        .unwrap()
     }
 
     pub fn connect(&self, credentials: &Credentials) -> Result<HospitalSession, LinkError> {
