@@ -38,7 +38,7 @@ class Limits:
     hospitals : int
         Served at once.
     tickets : int
-        Unspent ones of one connection; each takes memory on both sides.
+        Unspent ones of one session; each takes memory on both sides.
     images_per_hospital : int, optional
         Per certificate and for ever, or as long as `budget_file` is kept; None for no limit.
     budget_file : Path, optional
@@ -52,7 +52,8 @@ class Limits:
     ot_engine : str
         One of `secure_infer.runtime.endpoint.OT_OPTIONS`.
     threads : int
-        That compute for each connection, 1 to 256: a server uses up to `hospitals` times as many cores.
+        That compute for each session, 1 to 256: a server uses up to `hospitals` times as many cores. A session
+        has as many connections as the party with more threads has, at most eight.
     """
 
     hospitals: int = 4

@@ -1,4 +1,4 @@
-"""The hospital's side: one connection to a developer, tickets made ahead, one image at a time."""
+"""The hospital's side: one session with a developer, tickets made ahead, one image at a time."""
 
 import logging
 from dataclasses import asdict, dataclass

@@ -9,7 +9,7 @@ use crate::choice::Choice;
 pub struct Event {
     /// A stable name: `connected`, `refused`, `prepared`, `inferred`, `closed`, `accept_failed`.
     pub name: &'static str,
-    /// Number of the connection within this server, from 1.
+    /// Number of the session's first connection within this server, from 1.
     pub connection: u64,
     /// SHA-256 of the peer's certificate in hexadecimal; empty before it is known.
     pub peer: String,
@@ -19,13 +19,13 @@ pub struct Event {
     pub message: String,
     /// Number of the ticket, where there is one.
     pub ticket: Option<u64>,
-    /// The OT engine of the connection, with the event `connected`; what was measured is the hospital's word.
+    /// The OT engine of the session, with the event `connected`; what was measured is the hospital's word.
     pub choice: Option<Choice>,
     /// How long the work took.
     pub seconds: f64,
 }
 
-/// Receives events; called from the threads of the connections.
+/// Receives events; called from the threads of the sessions.
 pub type Listener = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// A listener that hears nothing.

@@ -184,7 +184,7 @@ impl HospitalSession {
         })
     }
 
-    /// Asks the developer for a sign of life, and keeps the connection from idling out.
+    /// Asks the developer for a sign of life, and keeps the connections from idling out.
     ///
     /// # Errors
     /// Any [`LinkError`] closes the session.

@@ -15,7 +15,7 @@ use crate::model::HospitalModel;
 use crate::options::{Credentials, timeouts};
 use crate::stats;
 
-/// One connection of a hospital to a developer; one call at a time.
+/// One session of a hospital with a developer; one call at a time.
 #[pyclass(frozen, module = "secure_infer._native")]
 pub struct HospitalSession {
     session: Mutex<LinkSession>,
@@ -84,7 +84,7 @@ impl HospitalSession {
         Ok(list)
     }
 
-    /// Ask for a sign of life; keeps the connection from idling out.
+    /// Ask for a sign of life; keeps the session's connections from idling out.
     fn ping(&self, py: Python<'_>) -> PyResult<()> {
         self.interrupt.run(py, || Ok(self.lock().ping()?))
     }
