@@ -52,8 +52,8 @@ class Limits:
     ot_engine : str
         One of `secure_infer.runtime.endpoint.OT_OPTIONS`.
     threads : int
-        That compute for each session, 1 to 256: a server uses up to `hospitals` times as many cores. A session
-        has as many connections as the party with more threads has, at most eight.
+        That compute for each session, 1 to 256: a server uses up to `hospitals` times as many cores. A
+        session has as many connections as the party with more threads has, at most eight.
     """
 
     hospitals: int = 4
