@@ -370,24 +370,32 @@ impl ConvKernel {
         let first = self.pixel(positions.start);
         let end = positions.end.min(start + self.plan.tile);
         let each = last.bias.len() / self.shape.spec().out_channels;
-        for (index, (tile, out)) in acc.chunks_exact(self.plan.tile).zip(outs).enumerate() {
-            let bias = &last.bias[(channel + index) * each..][..each];
-            for y in start / raster..height.min(end.div_ceil(raster)) {
-                let (from, to) = ((y * raster).max(start), (y * raster + width).min(end));
-                if from < to {
-                    let at = y * width + from - y * raster;
-                    let sums = &tile[from - start..to - start];
-                    let out = &mut out[at - first..][..sums.len()];
-                    simd::widened(
-                        #[inline(always)]
-                        || match bias {
-                            &[bias] => add(out, sums, bias, last.mask),
-                            bias => add_each(out, sums, &bias[at..], last.mask),
-                        },
-                    );
+        // rows without anything between them are one
+        let (height, width, raster) = match width == raster {
+            true => (1, height * width, height * width),
+            false => (height, width, raster),
+        };
+        let rows = start / raster..height.min(end.div_ceil(raster));
+        simd::widened(
+            #[inline(always)]
+            || {
+                for (index, (tile, out)) in acc.chunks_exact(self.plan.tile).zip(outs).enumerate() {
+                    let bias = &last.bias[(channel + index) * each..][..each];
+                    for y in rows.clone() {
+                        let (from, to) = ((y * raster).max(start), (y * raster + width).min(end));
+                        if from < to {
+                            let at = y * width + from - y * raster;
+                            let sums = &tile[from - start..to - start];
+                            let out = &mut out[at - first..][..sums.len()];
+                            match bias {
+                                &[bias] => add(out, sums, bias, last.mask),
+                                bias => add_each(out, sums, &bias[at..], last.mask),
+                            }
+                        }
+                    }
                 }
-            }
-        }
+            },
+        );
     }
 }
 
