@@ -50,24 +50,21 @@ impl Connections {
         meter
     }
 
-    /// Hospital: sends a sign of life on those beside the first one.
+    /// Hospital: exchanges signs of life on those beside the first one.
     pub(crate) fn ping(&mut self) -> Result<(), LinkError> {
-        self.beside.iter_mut().try_for_each(|channel| {
-            channel.send_frame(Kind::Command, &Command::Ping.encode())?;
-            Ok(channel.flush()?)
-        })
-    }
-
-    /// Hospital: waits for the answers.
-    pub(crate) fn pinged(&mut self) -> Result<(), LinkError> {
+        self.each_sends(Kind::Command)?;
         self.each_receives(Kind::Done)
     }
 
-    /// Developer: answers signs of life on those beside the first one.
-    pub(crate) fn answer_pings(&mut self) -> Result<(), LinkError> {
+    /// Developer: answers them.
+    pub(crate) fn answer_ping(&mut self) -> Result<(), LinkError> {
         self.each_receives(Kind::Command)?;
+        self.each_sends(Kind::Done)
+    }
+
+    fn each_sends(&mut self, kind: Kind) -> Result<(), LinkError> {
         self.beside.iter_mut().try_for_each(|channel| {
-            channel.send_frame(Kind::Done, &Command::Ping.encode())?;
+            channel.send_frame(kind, &Command::Ping.encode())?;
             Ok(channel.flush()?)
         })
     }

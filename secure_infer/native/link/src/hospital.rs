@@ -194,7 +194,6 @@ impl HospitalSession {
             (channel.main).send_frame(Kind::Command, &Command::Ping.encode())?;
             channel.flush()?;
             channel.ping()?;
-            channel.pinged()?;
             open.answer(Command::Ping)
         })
     }

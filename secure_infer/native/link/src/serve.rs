@@ -281,7 +281,7 @@ impl Connection<'_> {
                     self.infer(channel, id)?;
                     reporter.tell("inferred", None, Some(id), begin);
                 }
-                Command::Ping => channel.answer_pings()?,
+                Command::Ping => channel.answer_ping()?,
                 Command::Close => {}
             }
             channel.main.send_frame(Kind::Done, &command.encode())?;
