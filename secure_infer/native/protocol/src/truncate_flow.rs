@@ -397,8 +397,7 @@ impl<W: Word> DeveloperLane<'_, W> {
     /// The request for H.
     fn request(&mut self, answer: &mut Vec<u8>) {
         let truncation = self.truncation;
-        let blocks = self.y.chunks_mut(STEP).zip(self.choices.chunks_mut(STEP));
-        for (y, choices) in blocks {
+        for (y, choices) in self.y.chunks_mut(STEP).zip(self.choices.chunks_mut(STEP)) {
             prefetch_next(choices);
             widened(
                 #[inline(always)]

@@ -169,9 +169,9 @@ fn agrees(set: Instructions) -> bool {
 pub fn prefetch_next<T>(part: &[T]) {
     #[cfg(target_arch = "x86_64")]
     for at in (0..size_of_val(part)).step_by(64) {
-        let next: *const u8 = part.as_ptr_range().end.cast();
+        let end: *const u8 = part.as_ptr_range().end.cast();
         // SAFETY: an instruction of every x86-64 processor; it does nothing where there is no memory.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(at).cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(end.wrapping_add(at).cast()) };
     }
 }
 
